@@ -1,0 +1,42 @@
+"""Where each stage of the DAG leaves its output, relative to the checkout (the same names as in `dvc.yaml`)."""
+
+from pathlib import Path
+
+ROBOT = Path("data/robot")
+RAW_EGODEX = Path("data/raw/egodex")
+RAW_HUMANOID_EVERYDAY = Path("data/raw/humanoid_everyday")
+PREPARED_EGODEX = Path("data/prepared/egodex")
+PREPARED_HUMANOID_EVERYDAY = Path("data/prepared/humanoid_everyday")
+TOKENIZER = Path("models/tokenizer")
+SYSTEM2 = Path("models/system2")
+SYSTEM1 = Path("models/system1")
+
+
+def raw_demonstrations(task: str) -> Path:
+    """Raw teleoperation episodes of a task."""
+    return Path("data/raw/demonstrations") / task
+
+
+def prepared_demonstrations(task: str) -> Path:
+    """LeRobot v3.0 dataset of a task."""
+    return Path("data/prepared/demonstrations") / task
+
+
+def policy(task: str) -> Path:
+    """Policy folder of a task (torch weights)."""
+    return Path("models/policy") / task
+
+
+def graphs(task: str) -> Path:
+    """ONNX graphs of a task's policy."""
+    return Path("models/graphs") / task
+
+
+def evaluation(task: str) -> Path:
+    """Evaluation files and videos of a task."""
+    return Path("evaluation") / task
+
+
+def gate(task: str) -> Path:
+    """Verdict and report of a task."""
+    return Path("gate") / task
