@@ -1,0 +1,1 @@
+"""The MuJoCo world: scenes, head camera, tasks, demonstrators, recorders."""

@@ -1,0 +1,175 @@
+"""Grasp the can, lift it, walk along the table, set it down on the mark, let go, step back."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psi0.policy import Observation
+from psi0.robot.constants import NOMINAL_HEIGHT, OPEN_RIGHT
+from psi0.sim.demonstrators.motion import approach, error_to, walking_velocity
+from psi0.sim.demonstrators.phases import Walking
+from psi0.sim.demonstrators.pick import PickDemonstrator, PickPlan
+from psi0.sim.demonstrators.style import draw_style
+from psi0.sim.scene import rotation_z
+from psi0.sim.tasks.carry_place_can import CAN_HALF_HEIGHT
+from psi0.sim.world import World
+
+_FINGER_SPEED, _FOLLOW_SPEED = 3.0, 1.0
+_CARRIED = np.array([0.30, -0.17])
+_ABOVE_TABLE, _HIGHER = 0.24, 0.02
+_BESIDE_CAN, _FARTHEST_OUT = 0.20, -0.46
+_ALMOST = 0.02
+_SET_DOWN_RISE = 0.006
+_RETREAT = np.array([-0.08, -0.12, 0.0])
+_AWAY_TO = -0.38
+_RELEASE_SECONDS = 0.7
+_SQUAT_SPEED, _LEAN_SPEED = 0.05, 0.25
+_HIGH_TABLE, _SQUAT_PER_METER = 0.78, 0.5
+_LARGEST_LEAN = 0.15
+_LEANING = ("reach", "grasp", "grip", "over", "down", "release")
+
+
+class CarryDemonstrator(PickDemonstrator):
+    """Phases of the pick, then `lift, carry, hold, over, down, release, retreat, away`.
+
+    It squats a little before lower tables and leans over while it reaches. When the can did not come along it opens
+    the hand and begins anew.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._usual = PickPlan()
+        super().__init__(world, self._usual)
+
+    def reset(self, seed: int) -> None:
+        """Begin anew, in the style of this seed."""
+        super().reset(seed)
+        self._style = style = draw_style(seed)
+        table = self._table_height()
+        self._stand_height = NOMINAL_HEIGHT - _SQUAT_PER_METER * max(0.0, _HIGH_TABLE - table)
+        self._carried_at = table + _ABOVE_TABLE + _HIGHER * style.side
+        self._plan = replace(
+            self._usual,
+            hand_yaw=0.25 + 0.1 * style.side,
+            raised=(0.10, -0.36, table + 0.26),
+            raise_speed=0.35,
+            reach_speed=0.35 * style.pace,
+            grasp_speed=0.13 * style.pace,
+            stand_seconds=0.5 * style.pause,
+        )
+        self._grasped_off = np.zeros(3)
+        self._retreat_goal, self._from_pelvis = np.zeros(3), np.zeros(3)
+
+    # Where things are
+
+    def _table_height(self) -> float:
+        return float(self._world.view.position("table")[2])
+
+    def _raised_point(self) -> NDArray[np.float64]:
+        """As the plan says, but never nearer beside the can than 20 cm."""
+        pelvis = np.array([*self._world.data.qpos[:2], 0.0])
+        forward, sideways, height = self._plan.raised
+        can = self._frame.local(self._object())[1] - self._frame.local(pelvis)[1]
+        sideways = max(min(sideways, can - _BESIDE_CAN), _FARTHEST_OUT)
+        return pelvis + self._frame.turned(np.array([forward, sideways, height]))
+
+    def _mark(self) -> NDArray[np.float64]:
+        return self._world.view.position("mark")
+
+    def _place_spot(self) -> NDArray[np.float64]:
+        goal, plan = self._frame.local(self._mark()), self._plan
+        spot = [min(goal[0] + plan.stance[0], plan.nearest_to_table), goal[1] + plan.stance[1], 0.0]
+        return self._frame.point(np.array(spot))[:2]
+
+    def _carry_point(self) -> NDArray[np.float64]:
+        world = self._world
+        ahead = replace(self._frame, yaw=world.heading).turned(np.array([*_CARRIED, 0.0]))
+        return np.array([*world.data.qpos[:2], self._carried_at]) + ahead
+
+    # Phases
+
+    def act(self, observation: Observation) -> NDArray[np.float32]:
+        """The next action `(1, 36)`."""
+        rate = self._world.policy_hz
+        self._height += np.clip(self._stand_height - self._height, -_SQUAT_SPEED / rate, _SQUAT_SPEED / rate)
+        lean = _LARGEST_LEAN * self._style.lean if self.phase in _LEANING else 0.0
+        self._pitch += np.clip(lean - self._pitch, -_LEAN_SPEED / rate, _LEAN_SPEED / rate)
+        return super().act(observation)
+
+    def _raise(self) -> Walking:
+        """Straight up first, above the can, else the hand sweeps it over on its way out."""
+        height = self._plan.raised[2]
+        if self._hand.point[2] > height - _ALMOST:
+            return super()._raise()
+        self._bring(np.array([*self._hand.point[:2], height]), self._plan.raise_speed)
+        return np.zeros(3), 0.0
+
+    def _lift(self) -> Walking:
+        left = self._bring(self._carry_point(), 0.25 * self._style.pace)
+        if self._held(left < 0.02):
+            self._enter("walk" if self._lost() else "carry")
+        return np.zeros(3), 0.0
+
+    def _follow(self) -> None:
+        self._bring(self._carry_point(), _FOLLOW_SPEED)
+
+    def _carry(self) -> Walking:
+        self._follow()
+        if self._lost():
+            self._enter("walk")
+            return np.zeros(3), 0.0
+        ahead, turn = error_to(self._world, self._place_spot(), self._frame.yaw)
+        if self._held(abs(ahead[0]) < 0.06 and abs(ahead[1]) < 0.06 and abs(turn) < 0.15):
+            self._enter("hold")
+        return walking_velocity(ahead, turn), turn
+
+    def _hold(self) -> Walking:
+        self._follow()
+        if self._lost():
+            self._enter("walk")
+        elif self._seconds() > self._plan.stand_seconds:
+            ahead, turn = error_to(self._world, self._place_spot(), self._frame.yaw)
+            if np.linalg.norm(ahead) > 0.11 or abs(turn) > 0.2:
+                self._enter("carry")
+            else:
+                self._grasped_off = self._offset_in_hand()
+                self._enter("over")
+        return np.zeros(3), 0.0
+
+    def _set_down_goal(self) -> NDArray[np.float64]:
+        stands = self._mark() + np.array([0.0, 0.0, CAN_HALF_HEIGHT + _SET_DOWN_RISE])
+        return stands - self._grasped_off
+
+    def _over(self) -> Walking:
+        goal = self._set_down_goal()
+        goal[2] = self._carried_at
+        if self._held(self._bring(goal, 0.25 * self._style.pace) < 0.01):
+            self._enter("down")
+        return np.zeros(3), 0.0
+
+    def _down(self) -> Walking:
+        if self._held(self._bring(self._set_down_goal(), 0.15 * self._style.pace) < 0.01):
+            self._enter("release")
+        return np.zeros(3), 0.0
+
+    def _release(self) -> Walking:
+        self._fingers = approach(self._fingers, OPEN_RIGHT, _FINGER_SPEED / self._world.policy_hz)
+        self._bring(self._hand.point, 0.1)
+        if self._seconds() > _RELEASE_SECONDS:
+            self._retreat_goal = self._hand.point + self._hand_rotation() @ _RETREAT
+            self._enter("retreat")
+        return np.zeros(3), 0.0
+
+    def _retreat(self) -> Walking:
+        if self._held(self._bring(self._retreat_goal, 0.2) < 0.01):
+            self._from_pelvis = rotation_z(-self._world.heading) @ (self._hand.point - self._world.data.qpos[:3])
+            self._enter("away")
+        return np.zeros(3), 0.0
+
+    def _away(self) -> Walking:
+        """Walk back, the hand kept beside the body: nearer it would take the can along."""
+        away = self._frame.local(np.array([*self._world.data.qpos[:2], 0.0]))
+        ahead, turn = error_to(self._world, self._frame.point(np.array([_AWAY_TO, away[1], 0.0]))[:2], self._frame.yaw)
+        pelvis = self._world.data.qpos[:3]
+        self._bring(pelvis + rotation_z(self._world.heading) @ self._from_pelvis, _FOLLOW_SPEED)
+        return walking_velocity(ahead, turn) if ahead[0] < -0.03 else np.zeros(3), turn

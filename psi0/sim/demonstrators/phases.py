@@ -1,0 +1,43 @@
+"""What demonstrators have in common: phases that follow one another on what has been reached."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psi0.sim.world import World
+
+STEADY_SECONDS = 0.2
+
+Walking = tuple[NDArray[np.float64], float]
+"""Velocity command `(3,)` [m/s, m/s, rad/s] and the turn still to go [rad]."""
+
+
+class Phased:
+    """Keeps the current phase, the time in it, and for how long a condition has held."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._enter("walk")
+
+    def misjudge(self, random: np.random.Generator) -> None:
+        """Make a mistake first, where the motion knows how to go on after one; here it does not."""
+
+    @property
+    def misjudging(self) -> bool:
+        """Whether the mistake is still being made."""
+        return False
+
+    def _enter(self, phase: str) -> None:
+        self.phase, self._since, self._steady = phase, self._world.steps, 0.0
+
+    def _seconds(self) -> float:
+        return (self._world.steps - self._since) / self._world.policy_hz
+
+    def _held(self, good: bool) -> bool:
+        """Whether a condition has held for a moment; call once per step."""
+        self._steady = self._steady + 1 / self._world.policy_hz if good else 0.0
+        return self._steady > STEADY_SECONDS - 1e-6
+
+    def _do_phase(self) -> Walking:
+        """Call the method named after the current phase."""
+        walking: Walking = getattr(self, f"_{self.phase}")()
+        return walking

@@ -1,0 +1,202 @@
+"""Walk to the table, reach for an object from the side, close the right hand, lift; try again after a miss."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psi0.policy import Observation
+from psi0.robot.constants import CLOSED_RIGHT, NOMINAL_HEIGHT, OPEN_LEFT, OPEN_RIGHT, READY_ARMS
+from psi0.robot.layout import ActionPart
+from psi0.sim.demonstrators.motion import Frame, Hand, action, approach, error_to, walking_velocity
+from psi0.sim.demonstrators.phases import Phased, Walking
+from psi0.sim.scene import rotation_z
+from psi0.sim.world import World
+
+_ARM_SPEED, _FINGER_SPEED = 1.5, 3.0
+"""Joint speeds outside of reaching [rad/s]."""
+_ALMOST_UP = 0.02
+_LOST = 0.08
+"""An object is not in the hand when its centre is farther from the grasp point than this [m]."""
+_MISJUDGED_BY = (0.08, 0.16)
+"""How far beside the object a misjudged attempt aims [m]."""
+
+
+@dataclass(frozen=True)
+class PickPlan:
+    """How an object on a table is picked: offsets in the table's frame [m], speeds [m/s], times [s]."""
+
+    walks: bool = True
+    stance: tuple[float, float] = (-0.33, 0.17)
+    nearest_to_table: float = -0.18
+    hand_yaw: float = 0.25
+    raised: tuple[float, float, float] = (0.14, -0.36, 0.96)
+    before_grasp: tuple[float, float, float] = (-0.06, -0.10, 0.0)
+    grasp_rise: float = 0.01
+    lift: tuple[float, float, float] = (-0.04, 0.0, 0.16)
+    raise_speed: float = 0.6
+    reach_speed: float = 0.35
+    grasp_speed: float = 0.13
+    lift_speed: float = 0.15
+    stand_seconds: float = 0.55
+    grip_seconds: float = 0.75
+    largest_miss: float = 0.06
+
+
+class PickDemonstrator(Phased):
+    """Phases `walk, stand, raise, reach, grasp, grip, lift`; back to `walk` when the object turns out of reach.
+
+    When the hand closed on nothing it goes `up` and `back`, still closed (else what is seen then would not tell
+    whether the hand comes or goes), and all begins anew.
+    Without `plan.walks` the feet stay where they are from `stand` on, whatever the distance.
+    """
+
+    privileged = True
+
+    def __init__(self, world: World, plan: PickPlan | None = None) -> None:
+        super().__init__(world)
+        self._plan = plan or PickPlan()
+        self._hand = Hand(world.robot_folder, "right")
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """Begin anew; the motion itself has no randomness."""
+        self._enter("walk" if self._plan.walks else "stand")
+        self._arms, self._fingers = self._world.task.start_arms.copy(), OPEN_RIGHT.copy()
+        self._height, self._pitch = NOMINAL_HEIGHT, 0.0
+        self._lift_goal = np.zeros(3)
+        self._misjudged = np.zeros(3)
+        self._frame = Frame()
+
+    def misjudge(self, random: np.random.Generator) -> None:
+        """Aim beside the object, until the hand has closed on nothing."""
+        angle = random.uniform(-np.pi, np.pi)
+        self._misjudged = random.uniform(*_MISJUDGED_BY) * np.array([np.cos(angle), np.sin(angle), 0.0])
+
+    @property
+    def misjudging(self) -> bool:
+        """Whether it still aims beside the object."""
+        return bool(self._misjudged.any())
+
+    # Where things are
+
+    def _object(self) -> NDArray[np.float64]:
+        return self._world.view.position(self._world.task.object_name) + self._misjudged
+
+    def _offset_in_hand(self) -> NDArray[np.float64]:
+        """From the grasp point to the object's centre `(3,)` [m]."""
+        measured = self._world.body.upper_position()[ActionPart.RIGHT_ARM]
+        there = self._world.view.position(self._world.task.object_name)
+        return there - self._hand.where(self._world, measured)
+
+    def _lost(self) -> bool:
+        return bool(np.linalg.norm(self._offset_in_hand()) > _LOST)
+
+    def _spot(self) -> NDArray[np.float64]:
+        """Where to stand `(2,)`: the object before the right hand, no nearer to the table than it allows."""
+        goal, plan = self._frame.local(self._object()), self._plan
+        spot = [min(goal[0] + plan.stance[0], plan.nearest_to_table), goal[1] + plan.stance[1], 0.0]
+        return self._frame.point(np.array(spot))[:2]
+
+    def _grasp_point(self) -> NDArray[np.float64]:
+        return self._object() + np.array([0.0, 0.0, self._plan.grasp_rise])
+
+    def _point_before_grasp(self) -> NDArray[np.float64]:
+        return self._grasp_point() + self._hand_rotation() @ np.array(self._plan.before_grasp)
+
+    def _raised_point(self) -> NDArray[np.float64]:
+        beside = self._frame.turned(np.array(self._plan.raised))
+        return np.array([*self._world.data.qpos[:2], 0.0]) + beside
+
+    def _hand_rotation(self) -> NDArray[np.float64]:
+        return rotation_z(self._frame.yaw + self._plan.hand_yaw)
+
+    def _error(self) -> tuple[NDArray[np.float64], float]:
+        return error_to(self._world, self._spot(), self._frame.yaw)
+
+    # Phases
+
+    def act(self, observation: Observation) -> NDArray[np.float32]:
+        """The next action `(1, 36)`."""
+        velocity, turn = self._do_phase()
+        hands = np.concatenate([OPEN_LEFT, self._fingers])
+        return action(hands, self._arms, self._height, velocity, turn, self._pitch)[None]
+
+    def _get_ready(self) -> None:
+        rate = self._world.policy_hz
+        self._arms = approach(self._arms, READY_ARMS, _ARM_SPEED / rate)
+        self._fingers = approach(self._fingers, OPEN_RIGHT, _FINGER_SPEED / rate)
+
+    def _bring(self, goal: NDArray[np.float64], speed: float) -> float:
+        left = self._hand.move(self._world, goal, self._hand_rotation(), speed)
+        self._arms = np.concatenate([self._arms[:7], self._hand.joints])
+        return left
+
+    def _walk(self) -> Walking:
+        self._get_ready()
+        ahead, turn = self._error()
+        if self._held(abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.06 and abs(turn) < 0.12):
+            self._enter("stand")
+        return walking_velocity(ahead, turn), turn
+
+    def _stand(self) -> Walking:
+        self._get_ready()
+        if self._seconds() > self._plan.stand_seconds:
+            ahead, turn = self._error()
+            if self._plan.walks and (np.linalg.norm(ahead) > 0.10 or abs(turn) > 0.2):
+                self._enter("walk")
+            elif np.abs(self._arms - READY_ARMS).max() < 0.01:
+                self._hand.start_from(self._world, self._arms[7:])
+                self._enter("raise")
+        return np.zeros(3), 0.0
+
+    def _raise(self) -> Walking:
+        left = self._bring(self._raised_point(), self._plan.raise_speed)
+        if (left < 0.01 and self._hand.miss < 0.04) or self._seconds() > 1.5:
+            self._enter("reach")
+        return np.zeros(3), 0.0
+
+    def _go_on(self, phase: str) -> None:
+        out_of_reach = self._hand.miss > self._plan.largest_miss
+        self._enter("walk" if out_of_reach and self._plan.walks else phase)
+
+    def _reach(self) -> Walking:
+        left = self._bring(self._point_before_grasp(), self._plan.reach_speed)
+        if self._held(left < 0.01 and self._seconds() > 0.3):
+            self._go_on("grasp")
+        return np.zeros(3), 0.0
+
+    def _grasp(self) -> Walking:
+        if self._held(self._bring(self._grasp_point(), self._plan.grasp_speed) < 0.012):
+            self._go_on("grip")
+        return np.zeros(3), 0.0
+
+    def _grip(self) -> Walking:
+        self._fingers = approach(self._fingers, CLOSED_RIGHT, _FINGER_SPEED / self._world.policy_hz)
+        self._bring(self._hand.point, self._plan.grasp_speed)
+        if self._seconds() > self._plan.grip_seconds:
+            self._lift_goal = self._hand.point + self._frame.turned(np.array(self._plan.lift))
+            self._enter("up" if self._lost() else "lift")
+        return np.zeros(3), 0.0
+
+    def _lift(self) -> Walking:
+        self._bring(self._lift_goal, self._plan.lift_speed)
+        if self._lost():
+            self._enter("up")
+        return np.zeros(3), 0.0
+
+    def _up(self) -> Walking:
+        """Straight up first, else the hand sweeps over what stands beside it."""
+        self._misjudged = np.zeros(3)
+        raised = self._raised_point()
+        above = np.array([*self._hand.point[:2], raised[2]])
+        low = self._hand.point[2] < raised[2] - _ALMOST_UP
+        if self._bring(above if low else raised, self._plan.raise_speed) < 0.01 and not low:
+            self._enter("back")
+        return np.zeros(3), 0.0
+
+    def _back(self) -> Walking:
+        self._arms = approach(self._arms, READY_ARMS, _ARM_SPEED / self._world.policy_hz)
+        if np.abs(self._arms - READY_ARMS).max() < 0.01:
+            self._enter("walk" if self._plan.walks else "stand")
+        return np.zeros(3), 0.0

@@ -1,0 +1,191 @@
+"""Walk up behind the cart, take both grips, steer it round the bend into the bay, stop."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psi0.policy import Observation
+from psi0.robot.constants import CLOSED_LEFT, CLOSED_RIGHT, NOMINAL_HEIGHT, OPEN_LEFT, OPEN_RIGHT, READY_ARMS
+from psi0.sim.demonstrators.motion import Hand, action, approach, error_to, walking_velocity
+from psi0.sim.demonstrators.phases import Phased, Walking
+from psi0.sim.demonstrators.style import Style, draw_style
+from psi0.sim.furniture import GRIP_HEIGHT, GRIP_X, GRIP_Y, on_floor
+from psi0.sim.scene import rotation_z
+from psi0.sim.world import World
+
+_ARM_SPEED, _FINGER_SPEED, _FOLLOW_SPEED = 1.5, 3.0, 1.0
+_BEHIND = 0.34
+"""From the pelvis to the grips while they are held [m]."""
+HELD_BEFORE = _BEHIND - GRIP_X
+"""From the pelvis to the cart's middle while it is held [m]."""
+_HAND_YAW = 0.25
+_OUT, _BESIDE = np.array([0.12, 0.36, 0.0]), np.array([-0.06, 0.10, 0.0])
+_STAND_SECONDS, _GRIP_SECONDS, _LARGEST_MISS = 0.5, 0.75, 0.06
+_BEND_GAIN, _STEEPEST, _STEER_GAIN = 1.7, 0.8, 2.6
+_FASTEST, _SLOWEST, _FASTEST_TURN = 0.55, 0.30, 0.5
+_STOP_BEFORE, _DRIVE_AGAIN = 0.03, 0.10
+_OFF_LINE, _ASKEW = 0.10, 0.19
+"""A cart that ends farther off, or turned further, is pulled back and steered in anew [m, rad]."""
+_PULL_SPEED, _PULL_TO, _PULL_SECONDS = -0.6, 0.45, 6.0
+
+Pose = tuple[NDArray[np.float64], float]
+"""Position on the floor `(2,)` [m] and yaw [rad]."""
+
+
+def wrapped(angle: float) -> float:
+    """An angle between -pi and pi [rad]."""
+    return float((angle + np.pi) % (2 * np.pi) - np.pi)
+
+
+class PushDemonstrator(Phased):
+    """Phases `walk, stand, raise, reach, grasp, grip, drive, stop`; back to `walk` when the grips turn out of reach,
+    and from `stop` to `pull` when the cart stands askew.
+
+    Driving follows the line through the bay along its heading: the farther off the line, the steeper towards it,
+    which makes an arc.
+    """
+
+    privileged = True
+
+    def __init__(self, world: World) -> None:
+        self._hands = (Hand(world.robot_folder, "left"), Hand(world.robot_folder, "right"))
+        super().__init__(world)
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """Begin anew, in the style of this seed."""
+        self._style: Style = draw_style(seed)
+        self._arms = self._world.task.start_arms.copy()
+        self._fingers = np.concatenate([OPEN_LEFT, OPEN_RIGHT])
+        self._enter("walk")
+
+    # Where things are
+
+    def _cart(self) -> Pose:
+        return self._world.view.position("cart")[:2], self._world.view.heading("cart")
+
+    def _mark(self) -> Pose:
+        return self._world.view.position("mark")[:2], self._world.view.heading("mark")
+
+    def _grips(self) -> NDArray[np.float64]:
+        """Where the hands go `(2, 3)`, left first [m]; how high differs with style."""
+        position, yaw = self._cart()
+        height = GRIP_HEIGHT + 0.03 * self._style.side
+        return on_floor((position[0], position[1]), yaw, np.array([[GRIP_X, y, height] for y in (GRIP_Y, -GRIP_Y)]))
+
+    def _error(self) -> tuple[NDArray[np.float64], float]:
+        position, yaw = self._cart()
+        spot = position + rotation_z(yaw)[:2, :2] @ np.array([GRIP_X - _BEHIND, 0.0])
+        return error_to(self._world, spot, yaw)
+
+    # Phases
+
+    def act(self, observation: Observation) -> NDArray[np.float32]:
+        """The next action `(1, 36)`."""
+        velocity, turn = self._do_phase()
+        return action(self._fingers, self._arms, NOMINAL_HEIGHT, velocity, turn)[None]
+
+    def _get_ready(self) -> None:
+        rate = self._world.policy_hz
+        self._arms = approach(self._arms, READY_ARMS, _ARM_SPEED / rate)
+        self._fingers = approach(self._fingers, np.concatenate([OPEN_LEFT, OPEN_RIGHT]), _FINGER_SPEED / rate)
+
+    def _bring(self, goals: NDArray[np.float64], speed: float) -> float:
+        """Move both hands towards `goals` `(2, 3)`; the larger distance left [m]."""
+        left = []
+        for hand, goal, sign in zip(self._hands, goals, (-1.0, 1.0), strict=True):
+            rotation = rotation_z(self._world.heading + sign * _HAND_YAW)
+            left.append(hand.move(self._world, goal, rotation, speed))
+        self._arms = np.concatenate([hand.joints for hand in self._hands])
+        return max(left)
+
+    def _beside(self, offset: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Each point moved by an offset along the heading that is given for the left hand `(2, 3)` [m]."""
+        mirrored = np.array([offset, offset * np.array([1.0, -1.0, 1.0])])
+        return points + mirrored @ rotation_z(self._world.heading).T
+
+    def _walk(self) -> Walking:
+        self._get_ready()
+        ahead, turn = self._error()
+        if self._held(abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.05 and abs(turn) < 0.12):
+            self._enter("stand")
+        return walking_velocity(ahead, turn), turn
+
+    def _stand(self) -> Walking:
+        self._get_ready()
+        if self._seconds() > _STAND_SECONDS * self._style.pause:
+            ahead, turn = self._error()
+            if np.linalg.norm(ahead) > 0.10 or abs(turn) > 0.2:
+                self._enter("walk")
+            elif np.abs(self._arms - READY_ARMS).max() < 0.01:
+                for hand, joints in zip(self._hands, (self._arms[:7], self._arms[7:]), strict=True):
+                    hand.start_from(self._world, joints)
+                self._enter("raise")
+        return np.zeros(3), 0.0
+
+    def _raise(self) -> Walking:
+        below = np.array([*self._world.data.qpos[:2], GRIP_HEIGHT + 0.03 * self._style.side])
+        goals = self._beside(_OUT, np.tile(below, (2, 1)))
+        if self._held(self._bring(goals, 0.45 * self._style.pace) < 0.01) or self._seconds() > 2.0:
+            self._enter("reach")
+        return np.zeros(3), 0.0
+
+    def _go_on(self, phase: str) -> None:
+        out_of_reach = max(hand.miss for hand in self._hands) > _LARGEST_MISS
+        self._enter("walk" if out_of_reach else phase)
+
+    def _reach(self) -> Walking:
+        if self._held(self._bring(self._beside(_BESIDE, self._grips()), 0.35 * self._style.pace) < 0.01):
+            self._go_on("grasp")
+        return np.zeros(3), 0.0
+
+    def _grasp(self) -> Walking:
+        if self._held(self._bring(self._grips(), 0.15 * self._style.pace) < 0.012):
+            self._go_on("grip")
+        return np.zeros(3), 0.0
+
+    def _grip(self) -> Walking:
+        closed = np.concatenate([CLOSED_LEFT, CLOSED_RIGHT])
+        self._fingers = approach(self._fingers, closed, _FINGER_SPEED / self._world.policy_hz)
+        self._bring(self._grips(), 0.15)
+        if self._seconds() > _GRIP_SECONDS:
+            self._enter("drive")
+        return np.zeros(3), 0.0
+
+    def _hold(self) -> None:
+        """Keep the hands where the grips are while the cart stands straight before the robot."""
+        x, y = self._world.data.qpos[:2]
+        height = GRIP_HEIGHT + 0.03 * self._style.side
+        held = np.array([[_BEHIND, GRIP_Y, height], [_BEHIND, -GRIP_Y, height]])
+        self._bring(on_floor((x, y), self._world.heading, held), _FOLLOW_SPEED)
+
+    def _to_bay(self) -> tuple[NDArray[np.float64], float]:
+        """What the cart still has to go `(2,)`, along the bay's heading and across it [m], and to turn [rad]."""
+        (cart, yaw), (mark, aim) = self._cart(), self._mark()
+        return rotation_z(-aim)[:2, :2] @ (mark - cart), wrapped(aim - yaw)
+
+    def _drive(self) -> Walking:
+        self._hold()
+        (along, across), turn = self._to_bay()
+        if along < _STOP_BEFORE:
+            self._enter("stop")
+        steer = wrapped(turn + float(np.clip(_BEND_GAIN * across, -_STEEPEST, _STEEPEST)))
+        speed = np.clip(1.2 * along, _SLOWEST, _FASTEST * self._style.pace)
+        return np.array([speed, 0.0, np.clip(_STEER_GAIN * steer, -_FASTEST_TURN, _FASTEST_TURN)]), steer
+
+    def _stop(self) -> Walking:
+        self._hold()
+        (along, across), turn = self._to_bay()
+        if self._seconds() > _STAND_SECONDS:
+            if abs(across) > _OFF_LINE or abs(turn) > _ASKEW or along < -_DRIVE_AGAIN:
+                self._enter("pull")
+            elif along > _DRIVE_AGAIN:
+                self._enter("drive")
+        return np.zeros(3), 0.0
+
+    def _pull(self) -> Walking:
+        """Back out of the bay, straight, to come in again."""
+        self._hold()
+        (along, _), turn = self._to_bay()
+        if along > _PULL_TO or self._seconds() > _PULL_SECONDS:
+            self._enter("drive")
+        return np.array([_PULL_SPEED, 0.0, np.clip(turn, -0.3, 0.3)]), turn

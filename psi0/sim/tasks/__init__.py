@@ -1,0 +1,17 @@
+"""The tasks of the simulator by name. A task is one small file; `psi0 sim tasks` lists them."""
+
+from psi0.errors import Psi0Error
+from psi0.sim.tasks.base import Task
+from psi0.sim.tasks.carry_place_can import CarryPlaceCan
+from psi0.sim.tasks.open_drawer import OpenDrawer
+from psi0.sim.tasks.pick_can import PickCan
+from psi0.sim.tasks.push_cart import PushCart
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (PickCan, CarryPlaceCan, PushCart, OpenDrawer)}
+
+
+def make_task(name: str) -> Task:
+    """A task by name. Raises `Psi0Error` that lists the known ones."""
+    if name not in TASKS:
+        raise Psi0Error(f"task {name!r} does not exist; known tasks: {', '.join(TASKS)}")
+    return TASKS[name]()

@@ -1,0 +1,127 @@
+"""Carry the can: grasp it, lift it, walk sideways along the table, set it down on the mark, let go, step back."""
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psi0.robot.physics import mujoco
+from psi0.sim.scene import (
+    TABLE_FRONT_CORNERS,
+    TABLE_HEIGHT,
+    TABLE_WIDTH,
+    add_bystander,
+    add_can,
+    add_mark,
+    add_table,
+    quaternion_z,
+)
+from psi0.sim.tasks.base import HANDS, Color, FailureTag, Progress, Start, Task, View
+
+CAN_RADIUS, CAN_HALF_HEIGHT, CAN_MASS = 0.033, 0.06, 0.25
+CAN_X, CAN_Y = (0.11, 0.21), (-0.30, -0.10)
+MARK_X, MARK_Y, MARK_RADIUS = (0.13, 0.18), (0.15, 0.35), 0.07
+"""Where can and mark may be on the table [m]; they are at least 25 cm apart, more than the arm spans standing."""
+HEIGHTS = (0.70, 0.78)
+"""Tops of the table above the floor [m]; one is drawn per episode."""
+ROBOT_X, ROBOT_Y, ROBOT_YAW = (-0.60, -0.35), (-0.2, 0.2), (-0.25, 0.25)
+LIFT_HEIGHT = 0.05
+STEPPED_BACK = -0.28
+"""The pelvis must end at least this far before the table's front edge, which is x = 0 [m]."""
+REST_SECONDS = 1.0
+
+_BYSTANDERS = {"carton": ("box", (0.035, 0.05, 0.07)), "jar": ("cylinder", (0.03, 0.03, 0.045))}
+_BYSTANDER_X = (0.37, 0.44)
+_CLEARANCE = 0.20
+_FALLEN_BELOW = -0.05
+_UPRIGHT, _AT_REST = 0.95, 0.03
+
+
+class CarryPlaceCan(Task):
+    """Success: lifted on the way, the can stands upright and untouched with its centre on the mark, the robot has
+    stepped back, all for one second."""
+
+    name = "carry_place_can"
+    seconds = 40.0
+    instructions: ClassVar[tuple[str, ...]] = (
+        "Put the can on the mark.",
+        "Carry the can to the disc.",
+        "Place the can on the green disc.",
+    )
+    evaluation_instructions: ClassVar[tuple[str, ...]] = ("Move the can to the mark.",)
+    object_name = "can"
+    average_place = (sum(CAN_X) / 2, sum(CAN_Y) / 2, sum(HEIGHTS) / 2 + CAN_HALF_HEIGHT)
+    average_mark = (sum(MARK_X) / 2, sum(MARK_Y) / 2, sum(HEIGHTS) / 2)
+    average_start = Start(sum(ROBOT_X) / 2, sum(ROBOT_Y) / 2, sum(ROBOT_YAW) / 2)
+    key_point_names = ("can", "mark", "table_front_left", "table_front_right")
+    side_view = ((1.60, -1.60, 1.50), (-0.05, 0.05, 0.67))
+    colors: ClassVar[dict[str, Color]] = {"mark": ((0.33, 0.42), (0.75, 1.0), (0.5, 0.8))}
+
+    def build(self, spec: mujoco.MjSpec) -> None:
+        """A table whose height varies, a can, a mark, and two things at the far edge."""
+        add_table(spec, adjustable=True)
+        add_can(spec, "can", CAN_RADIUS, CAN_HALF_HEIGHT, CAN_MASS)
+        add_mark(spec, "mark", MARK_RADIUS)
+        for name, (shape, size) in _BYSTANDERS.items():
+            add_bystander(spec, name, shape, size)
+
+    def place(self, view: View, random: np.random.Generator) -> Start:
+        """Draw the table's height, the robot's start, can and mark, and the bystanders out of their way."""
+        start = Start(random.uniform(*ROBOT_X), random.uniform(*ROBOT_Y), random.uniform(*ROBOT_YAW))
+        height = random.uniform(*HEIGHTS)
+        view.place("table", np.array([0.0, 0.0, height]), quaternion_z(0.0))
+        can = np.array([random.uniform(*CAN_X), random.uniform(*CAN_Y), height + CAN_HALF_HEIGHT + 0.001])
+        mark = np.array([random.uniform(*MARK_X), random.uniform(*MARK_Y), height])
+        view.place("can", can, quaternion_z(random.uniform(-np.pi, np.pi)))
+        view.place("mark", mark, quaternion_z(0.0))
+        taken = [can[:2], mark[:2]]
+        for name, (_, size) in _BYSTANDERS.items():
+            while True:
+                spot = np.array([random.uniform(*_BYSTANDER_X), random.uniform(-0.42, 0.42) * TABLE_WIDTH])
+                if all(np.linalg.norm(spot - other) > _CLEARANCE for other in taken):
+                    break
+            taken.append(spot)
+            view.place(name, np.array([*spot, height + size[2]]), quaternion_z(random.uniform(-np.pi, np.pi)))
+        return start
+
+    @staticmethod
+    def _rise(view: View) -> float:
+        """How high the can is above where it would stand on the table [m]."""
+        return float(view.position("can")[2] - view.position("table")[2] - CAN_HALF_HEIGHT)
+
+    def _rests(self, view: View, within: float) -> bool:
+        standing = abs(self._rise(view)) < within and view.upright("can") > _UPRIGHT
+        return standing and view.speed("can") < _AT_REST
+
+    def settled(self, view: View) -> bool:
+        """The can stands upright on the table and does not move."""
+        return self._rests(view, 0.005) and not view.touching("can", HANDS)
+
+    def key_points(self, view: View) -> NDArray[np.float64]:
+        """The can's centre, the mark's, and the two front corners of the table `(4, 3)` [m]."""
+        corners = TABLE_FRONT_CORNERS + np.array([0.0, 0.0, view.position("table")[2] - TABLE_HEIGHT])
+        return np.concatenate([view.position("can")[None], view.position("mark")[None], corners])
+
+    def update(self, view: View, progress: Progress, seconds: float) -> None:
+        """Note touch, lift and where the can rests; end with success, or when it falls off the table."""
+        rise, touching = self._rise(view), view.touching("can", HANDS)
+        progress.touched |= touching
+        progress.lifted |= touching and rise >= LIFT_HEIGHT
+        on_mark = np.linalg.norm((view.position("can") - view.position("mark"))[:2]) <= MARK_RADIUS
+        released = progress.lifted and not touching
+        placed = released and on_mark and self._rests(view, 0.01)
+        progress.misplaced = released and not placed and view.speed("can") < _AT_REST
+        done = placed and view.position("pelvis")[0] <= STEPPED_BACK
+        progress.held_seconds = progress.held_seconds + seconds if done else 0.0
+        if progress.held_seconds >= REST_SECONDS - 1e-9:
+            progress.ended = "success"
+        elif rise < _FALLEN_BELOW:
+            progress.ended = "dropped" if progress.lifted else "not_grasped"
+
+    def tag_at_timeout(self, progress: Progress) -> FailureTag:
+        """How far it came."""
+        if not progress.touched:
+            return "not_reached"
+        if not progress.lifted:
+            return "not_grasped"
+        return "missed_place" if progress.misplaced else "timeout"
