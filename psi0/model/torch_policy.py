@@ -1,0 +1,66 @@
+"""The policy in torch: what the exported graphs are compared with, and what training evaluates in passing."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from psi0.model import euler
+from psi0.model.flow import sample_actions
+from psi0.model.policy_folder import PolicyFolder, load_policy
+from psi0.model.prefix import clean_prefix
+from psi0.policy import Observation
+
+
+class TorchPolicy:
+    """A policy folder, played by torch on one thread of noise per episode."""
+
+    privileged = False
+
+    def __init__(self, policy: PolicyFolder | Path) -> None:
+        """Take a policy from memory, or read and check its folder (raises `Psi0Error`)."""
+        self.parts = load_policy(policy) if isinstance(policy, Path) else policy
+        self.parts.system2.eval()
+        self.parts.system1.eval()
+        self._prompt = self.parts.system2.make_prompt(self.parts.tokenizer)
+        config = self.parts.config
+        self._levels = euler.schedule(config.euler_steps, config.schedule)
+        self._noise = np.random.default_rng(0)
+
+    def reset(self, seed: int) -> None:
+        """Start an episode; `seed` decides its noise."""
+        self._noise = np.random.default_rng(seed)
+
+    def act(self, observation: Observation) -> NDArray[np.float32]:
+        """The next chunk `(horizon, 36)`, in physical units, row 0 belonging to `observation.step`.
+
+        Every number lies in the normaliser's range and within the layout's limits, if it has any.
+        """
+        config, normalizer = self.parts.config, self.parts.normalizer
+        shape = (1, config.horizon, len(normalizer.action.center))
+        noise = self._noise.standard_normal(shape, dtype=np.float32)
+        prefix = clean_prefix(observation, config.max_delay, normalizer.action)
+        actions = normalizer.action.denormalize(self.normalized(observation, noise, prefix))
+        return self.parts.layout.within_limits(actions)
+
+    @torch.no_grad()
+    def normalized(
+        self, observation: Observation, noise: NDArray[np.float32], prefix: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """Normalised actions `(horizon, 36)` from given noise `(1, horizon, 36)` and normalised clean prefix."""
+        parts = self.parts
+        batch = self._prompt.batch([observation.instruction], length=self._prompt.length)
+        image = torch.from_numpy(np.ascontiguousarray(observation.head_camera))[None]
+        seen = parts.system2.encode(image, torch.from_numpy(batch.ids), torch.from_numpy(batch.mask))
+        state = torch.from_numpy(parts.normalizer.state.normalize(observation.state))[None]
+        actions = sample_actions(
+            parts.system1,
+            torch.from_numpy(noise),
+            torch.from_numpy(self._levels),
+            seen.hidden,
+            seen.mask,
+            state,
+            None if prefix is None else torch.from_numpy(prefix)[None],
+        )
+        return actions[0].numpy()

@@ -1,0 +1,164 @@
+"""Stage 1: System-2 learns the FAST tokens of the next hand motion, on EgoDex and then on Humanoid Everyday."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from psi0 import params
+from psi0.data import features
+from psi0.data.dataset import LeRobotDataset
+from psi0.errors import Psi0Error
+from psi0.lineage import Lineage
+from psi0.model.linear import use_bfloat16_products
+from psi0.model.manifest import write_manifest
+from psi0.model.prompt import IGNORED, Prompt
+from psi0.model.system2 import System2
+from psi0.model.tokenizer_folder import Tokenizers
+from psi0.train.augmentation import Augmentation
+from psi0.train.engine import Batch
+from psi0.train.frames import Frames
+from psi0.train.optimizer import parameter_groups
+from psi0.train.precision import BFLOAT16_LINEAR
+from psi0.train.recipe import Phase, Recipe
+
+UNIGRAM_SAMPLES = 4096
+"""Training samples that unigram frequencies are counted on."""
+
+
+def task_space(dataset: LeRobotDataset) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Stage-1 targets `(rows, 48)` of a dataset and which rows have one."""
+    robot = dataset.has(features.TASK_SPACE)
+    column, valid = (
+        (features.TASK_SPACE, features.TASK_SPACE_VALID) if robot else (features.ACTION, features.ACTION_VALID)
+    )
+    values = dataset.column(column)
+    if values.shape[1:] != (features.TASK_SPACE_SIZE,):
+        raise Psi0Error(f"{dataset.folder}: column {column} has {values.shape[1:]} numbers, stage 1 needs 48")
+    if not dataset.has(valid):
+        return values, np.ones(len(values), np.bool_)
+    return values, dataset.column(valid).reshape(-1) > 0.5
+
+
+class TokenSamples(Frames):
+    """Image, instruction and the FAST tokens to be predicted."""
+
+    def __init__(
+        self,
+        name: str,
+        dataset: LeRobotDataset,
+        training: params.Training,
+        tokenizers: Tokenizers,
+        prompt: Prompt,
+    ) -> None:
+        actions, valid = task_space(dataset)
+        super().__init__(name, dataset, training, valid)
+        self._actions, self._tokenizers, self._prompt = actions, tokenizers, prompt
+
+    def answers(self, rows: NDArray[np.int64]) -> list[list[int]]:
+        """FAST ids per row."""
+        normal = self._tokenizers.scale.normalize(self._actions[rows])
+        return self._tokenizers.fast.encode(normal[:, None])
+
+    def batch(self, rows: NDArray[np.int64], augmentation: Augmentation | None) -> Batch:
+        """`images` uint8 `(n, h, w, 3)`, `text_ids`, `text_mask`, `labels`, all `(n, length)`."""
+        tokens = self._prompt.answered(self.instructions(rows), self.answers(rows))
+        assert tokens.labels is not None
+        return {
+            "images": torch.from_numpy(self.images(rows, augmentation)),
+            "text_ids": torch.from_numpy(tokens.ids),
+            "text_mask": torch.from_numpy(tokens.mask),
+            "labels": torch.from_numpy(tokens.labels),
+        }
+
+
+class NextTokens(nn.Module):
+    """Cross entropy of the assistant's turn, and how often the likeliest token is the right one."""
+
+    def __init__(self, system2: System2) -> None:
+        super().__init__()
+        self.system2 = system2
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """`loss` [nats per token], `per_sample`, `token_accuracy`."""
+        found = self.system2.next_token_loss(batch["images"], batch["text_ids"], batch["text_mask"], batch["labels"])
+        accuracy = (found.predicted == found.target).float().mean()
+        return {"loss": found.loss, "per_sample": found.per_sample, "token_accuracy": accuracy}
+
+
+class Pretraining(Recipe):
+    """The recipe of stage 1."""
+
+    stage = "pretrain"
+
+    def __init__(self, everything: params.Params, egodex: Path, humanoid_everyday: Path, tokenizer: Path) -> None:
+        own = everything.pretrain
+        self.training = own
+        tokenizers = Tokenizers.load(tokenizer)
+        self.system2 = System2.create(
+            everything.system2,
+            camera=(everything.camera.height, everything.camera.width),
+            tokenizer=tokenizers.text,
+            action_tokens=tokenizers.fast.vocabulary,
+            key_points=0,
+            seed=own.seed,
+        )
+        if own.precision == BFLOAT16_LINEAR:
+            use_bfloat16_products(self.system2)
+        if own.gradient_checkpointing:
+            self.system2.use_gradient_checkpointing()
+        prompt = self.system2.make_prompt(tokenizers.text)
+        switch = own.steps - own.humanoid_everyday_steps
+        sources = [("egodex", egodex, 0, switch), ("humanoid_everyday", humanoid_everyday, switch, own.steps)]
+        self.phases = [
+            Phase(begin, TokenSamples(name, LeRobotDataset(folder), own, tokenizers, prompt))
+            for name, folder, begin, end in sources
+            if end > begin
+        ]
+        self.objective = NextTokens(self.system2)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """All of System-2, the vision tower at its own rate."""
+        vision = {id(value) for value in self.system2.parameter_groups()["vision"]}
+        names = [name for name, value in self.objective.named_parameters() if id(value) in vision]
+        return parameter_groups(self.objective, self.training, dict.fromkeys(names, self._own.vision_learning_rate))
+
+    @property
+    def _own(self) -> params.Pretrain:
+        assert isinstance(self.training, params.Pretrain)
+        return self.training
+
+    def trivial(self) -> dict[str, float]:
+        """Cross entropy of held-out tokens under the frequencies of training tokens, position ignored."""
+        losses = {}
+        for phase in self.phases:
+            samples = phase.samples
+            assert isinstance(samples, TokenSamples)
+            losses[samples.name] = _unigram_loss(samples, self.training.seed)
+        return {"trivial_loss": float(np.mean(list(losses.values())))} | {
+            f"trivial_loss_{name}": value for name, value in losses.items()
+        }
+
+    def write_result(self, folder: Path, origin: Lineage) -> None:
+        """System-2's weights and sizes."""
+        self.system2.save(folder)
+        write_manifest(folder)
+
+
+def _unigram_loss(samples: TokenSamples, seed: int) -> float:
+    source = np.random.default_rng([seed, 4])
+
+    def tokens(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        chosen = source.permutation(rows)[:UNIGRAM_SAMPLES]
+        labels = samples._prompt.answered([""] * len(chosen), samples.answers(chosen)).labels
+        assert labels is not None
+        return labels[labels != IGNORED]
+
+    known, unseen = tokens(samples.training), tokens(samples.held_out)
+    size = int(max(known.max(), unseen.max())) + 1
+    # One added count keeps a token that training never showed from costing infinitely much.
+    counts = np.bincount(known, minlength=size) + 1.0
+    return float(-np.log(counts / counts.sum())[unseen].mean())
