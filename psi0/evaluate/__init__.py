@@ -1,0 +1,1 @@
+"""Closed-loop rollouts, the registered plan, the gate and its report."""

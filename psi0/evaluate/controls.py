@@ -1,0 +1,129 @@
+"""Controls: arms that must fail, made by taking something away from what the policy sees.
+
+A policy that succeeds without its eyes proves that the task is too easy, not that the policy is good.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psi0.errors import Psi0Error
+from psi0.evaluate.plan import EVALUATION_SEEDS_START
+
+if TYPE_CHECKING:
+    from psi0.evaluate.rollout import World
+
+GRAY = 128
+"""Value of every pixel of the blind control's image: the middle of the range, what a normaliser maps to about 0."""
+OTHER_SEEDS_TRIED = 20
+
+
+class Eyes(Protocol):
+    """What the policy sees of the world."""
+
+    def reset(self, seed: int) -> None:
+        """Begin the episode of a seed."""
+        ...
+
+    def image(self, world: "World") -> NDArray[np.uint8]:
+        """The image `(height, width, 3)` that stands in for the head camera's at this moment."""
+        ...
+
+    def step(self, action: NDArray[np.float32]) -> None:
+        """Told of every action that the world executed."""
+        ...
+
+
+class OpenEyes:
+    """No control: the head camera as it is."""
+
+    def reset(self, seed: int) -> None:
+        """Nothing to prepare."""
+
+    def image(self, world: "World") -> NDArray[np.uint8]:
+        """The head camera's image."""
+        return world.head_camera()
+
+    def step(self, action: NDArray[np.float32]) -> None:
+        """Nothing to follow."""
+
+
+class BlindEyes:
+    """Control `blind`: a constant gray image. State and instruction are the world's own."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self._image = np.full((height, width, 3), GRAY, np.uint8)
+
+    def reset(self, seed: int) -> None:
+        """Nothing to prepare."""
+
+    def image(self, world: "World") -> NDArray[np.uint8]:
+        """The same gray image, always."""
+        return self._image
+
+    def step(self, action: NDArray[np.float32]) -> None:
+        """Nothing to follow."""
+
+
+class SwappedEyes:
+    """Control `swapped_image`: the camera shows another seed's scene, in a second world that moves along.
+
+    The second world is reset to a seed derived from the first and executes the very same actions, so the images move
+    as the robot moves: a sharp, plausible picture of the wrong place. When the second episode ends (success, a fall),
+    its last image stays. State and instruction are the first world's.
+    """
+
+    def __init__(self, other: "World", invalid_seed: type[Exception]) -> None:
+        self._other = other
+        self._invalid_seed = invalid_seed
+        self._last: NDArray[np.uint8] | None = None
+
+    def reset(self, seed: int) -> None:
+        """Put the second world into another scene.
+
+        Raises:
+            RuntimeError: none of the derived seeds settles.
+        """
+        self._last = None
+        for attempt in range(OTHER_SEEDS_TRIED):
+            try:
+                self._other.reset(other_seed(seed, attempt))
+                return
+            except self._invalid_seed:
+                continue
+        raise RuntimeError(f"no other scene for seed {seed} settles")
+
+    def image(self, world: "World") -> NDArray[np.uint8]:
+        """The other scene's head camera image."""
+        return self._other.head_camera() if self._last is None else self._last
+
+    def step(self, action: NDArray[np.float32]) -> None:
+        """Move the second world along."""
+        if self._last is None and self._other.step(action) is not None:
+            self._last = self._other.head_camera()
+
+
+def other_seed(seed: int, attempt: int) -> int:
+    """An evaluation seed that follows from `seed` and differs from it."""
+    digest = hashlib.sha256(f"another scene than {seed}, attempt {attempt}".encode()).digest()
+    other = EVALUATION_SEEDS_START + int.from_bytes(digest[:4], "big")
+    return other if other != seed else other + 1
+
+
+CONTROLS = ("none", "blind", "swapped_image")
+
+
+def make_eyes(
+    control: str, height: int, width: int, make_world: Callable[[], "World"], invalid_seed: type[Exception]
+) -> Eyes:
+    """The eyes of a control. Raises `Psi0Error` for an unknown name."""
+    if control == "none":
+        return OpenEyes()
+    if control == "blind":
+        return BlindEyes(height, width)
+    if control == "swapped_image":
+        return SwappedEyes(make_world(), invalid_seed)
+    raise Psi0Error(f"control {control!r} does not exist; controls: {', '.join(CONTROLS)}")

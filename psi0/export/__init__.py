@@ -1,0 +1,1 @@
+"""ONNX graphs of a policy and the runtimes that play them."""

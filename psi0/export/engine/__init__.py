@@ -1,0 +1,1 @@
+"""TensorRT engines from exported graphs: one interface, two back ends."""

@@ -1,0 +1,134 @@
+"""From torch to ONNX files: static shapes, no operator that TensorRT refuses, the same bytes twice."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from psi0.errors import Psi0Error
+from psi0.export.static_graphs import INPUTS, OUTPUTS, LanguageGraph, StepGraph, VisionGraph
+from psi0.model.policy_folder import PolicyFolder
+
+GRAPHS = ("s2_vision", "s2_language", "s1_step")
+REFUSED_OPERATORS = ("NonZero", "ScatterND", "ScatterElements", "If", "Loop", "Scan", "GatherND")
+"""Data-dependent shapes and control flow: TensorRT rejects or slows down on them."""
+EMBEDDED_BYTES = 1 << 30
+"""Weights beyond this go to a file beside the graph; protobuf ends at 2 GiB."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network ready for export.
+
+    Attributes:
+        name: one of `GRAPHS`.
+        module: in evaluation mode.
+        examples: inputs of the shapes it will always have.
+    """
+
+    name: str
+    module: nn.Module
+    examples: tuple[Tensor, ...]
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs this module really has."""
+        return list(OUTPUTS[self.name])[: len(self.run())]
+
+    @torch.no_grad()
+    def run(self) -> tuple[Tensor, ...]:
+        """The outputs for the examples."""
+        outputs = self.module(*self.examples)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def make_graphs(policy: PolicyFolder) -> list[Graph]:
+    """The three graphs of a policy, with example inputs."""
+    system2, system1 = policy.system2.eval(), policy.system1.eval()
+    config = system2.config
+    draw = torch.Generator().manual_seed(0)
+    numbers = 3 * 2 * config.patch_size**2
+    patches = torch.rand(config.image_tokens * config.merge**2, numbers, generator=draw) * 2 - 1
+    vision = Graph("s2_vision", VisionGraph(system2), (patches,))
+    image_tokens, deepstack = vision.run()
+    length = config.image_tokens + config.max_text_tokens
+    text_ids, text_mask = torch.ones(1, length, dtype=torch.int64), torch.ones(1, length)
+    language = Graph("s2_language", LanguageGraph(system2), (text_ids, text_mask, image_tokens, deepstack))
+    context, context_mask = language.run()[:2]
+    sizes = system1.config
+    actions = torch.randn(1, sizes.horizon, sizes.action_size, generator=draw)
+    state = torch.randn(1, len(policy.normalizer.state.center), generator=draw)
+    time = torch.full((1, sizes.horizon), 0.5)
+    step = Graph("s1_step", StepGraph(system1), (actions, time, state, context, context_mask))
+    return [vision, language, step]
+
+
+def export_graph(graph: Graph, folder: Path, opset: int) -> dict[str, float]:
+    """Write `<name>.onnx` into a folder and check it; returns its size and number of nodes.
+
+    Raises:
+        Psi0Error: the graph holds an operator of `REFUSED_OPERATORS`, or a shape that is not static.
+    """
+    weights = sum(value.numel() * value.element_size() for value in graph.module.state_dict().values())
+    with _quiet():
+        program = torch.onnx.export(
+            graph.module,
+            graph.examples,
+            dynamo=True,
+            opset_version=opset,
+            input_names=list(INPUTS[graph.name]),
+            output_names=graph.output_names,
+            verbose=False,
+        )
+    assert program is not None
+    # The exporter notes source lines with this machine's paths at every node.
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+    for value in [*program.model.graph.inputs, *program.model.graph.outputs]:
+        value.metadata_props.clear()
+    program.model.metadata_props.clear()
+    program.model.graph.metadata_props.clear()
+    path = folder / f"{graph.name}.onnx"
+    program.save(path, external_data=weights > EMBEDDED_BYTES)
+    check_graph(path)
+    return {"nodes": float(len(program.model.graph)), "bytes": float(path.stat().st_size)}
+
+
+def check_graph(path: Path) -> None:
+    """Refuse a graph that is malformed, has a shape that is not static, or an operator TensorRT refuses.
+
+    Raises:
+        Psi0Error: naming the file and what is wrong.
+    """
+    onnx.checker.check_model(str(path))
+    model = onnx.load(str(path), load_external_data=False)
+    operators = Counter(node.op_type for node in model.graph.node)
+    refused = [name for name in REFUSED_OPERATORS if operators[name]]
+    if refused:
+        raise Psi0Error(f"{path} holds the operators {', '.join(refused)}, which TensorRT does not take")
+    for value in [*model.graph.input, *model.graph.output]:
+        if any(not size.HasField("dim_value") for size in value.type.tensor_type.shape.dim):
+            raise Psi0Error(f"{path}: the shape of {value.name} is not static")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's notes on packages that are not installed out of a stage's log."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
