@@ -1,0 +1,1 @@
+"""Deployment bundles and engines."""
