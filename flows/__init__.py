@@ -1,0 +1,1 @@
+"""How the recipe runs: Prefect flows over the DVC graph."""
