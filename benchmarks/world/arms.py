@@ -1,0 +1,71 @@
+"""How often demonstrators and policies that learned nothing succeed: `python -m benchmarks.world.arms`.
+
+Nothing here looks at a picture, so none is drawn. `replay` plays the actions of one demonstration on other seeds.
+Stopped and typed again, it goes on where it was.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.world.episodes import head, line, run
+from psi0 import paths
+from psi0.files import write_text
+from psi0.params import Params, load_params
+from psi0.policy import Observation
+from psi0.settings import settings
+from psi0.sim.demonstrators import make_demonstrator
+from psi0.sim.tasks import TASKS, make_task
+from psi0.sim.variation import LEVELS, Level
+from psi0.sim.world import World
+
+_RECORDED_SEED = 0
+ARMS = ("demonstrator", "zero", "frozen", "script", "replay")
+
+
+def record(params: Params, task: str, level: Level) -> Path:
+    """Write the actions of the first demonstration that succeeds, from seed 0 on, and return the file."""
+    world = World(make_task(task), params.control, params.camera, level, paths.ROBOT, render=False)
+    demonstrator, seed = make_demonstrator(world), _RECORDED_SEED
+    while True:
+        world.reset(seed)
+        demonstrator.reset(seed)
+        rows, outcome = [], None
+        while outcome is None:
+            seen = Observation(np.zeros((1, 1, 3), np.uint8), world.state(), world.instruction, world.steps, None, 0)
+            rows.append(demonstrator.act(seen)[0])
+            outcome = world.step(rows[-1])
+        if outcome.success:
+            file = settings().home / "benchmarks" / f"{task}_{level}_{seed}.json"
+            write_text(file, json.dumps([[round(float(value), 6) for value in row] for row in rows]))
+            return file
+        seed += 1
+
+
+def main() -> None:
+    """Print the table, task by task as they are finished."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--level", default="L1", choices=LEVELS)
+    parser.add_argument("--episodes", type=int, default=200, help="episodes of the demonstrator")
+    parser.add_argument("--others", type=int, default=50, help="episodes of every other arm")
+    chosen = parser.parse_args()
+    params = load_params()
+    print(head("Arm"), flush=True)
+    for task in chosen.tasks:
+        policies = {
+            arm: (
+                f"replay:{record(params, task, chosen.level)}" if arm == "replay" else arm,
+                chosen.episodes if arm == "demonstrator" else chosen.others,
+            )
+            for arm in chosen.arms
+        }
+        for arm, tally in run(params, task, policies, chosen.level).items():
+            print(line(task, arm, tally), flush=True)
+
+
+if __name__ == "__main__":
+    main()
