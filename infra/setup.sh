@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Build the virtual environment named by $1 from pyproject.toml, constraints.txt and assets.txt.
-# uv when it is on the path, pip otherwise; where only uv finds a CPU build of torch, pip fetches uv first. A find-links
-# folder, configured for either, is handed to both, so that a CPU build of torch is taken where one lies; nothing is
-# compiled at run time later.
+# uv when it is on the path; otherwise pip fetches it (a pinned package like the others), and installs everything itself
+# where that fails. A find-links folder, configured for either, is handed to both, so that a CPU build of torch is taken
+# where one lies; nothing is compiled at run time later.
 set -euo pipefail
 venv=$1
 extras='.[deploy,sim,train,engine,dev]'
@@ -23,16 +23,16 @@ started=$SECONDS
 installer=pip
 if command -v uv >/dev/null; then
   installer=uv
-elif [ -z "$find_links" ] && [ "$gpu" = no ] && [ "${PSI0_ALLOW_CUDA_TORCH:-}" != 1 ]; then
-  echo "setup: no GPU; pip would take the CUDA build of torch (several GB), so it fetches uv, which takes the CPU build"
+else
   [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-  if ! "$venv/bin/python" -m pip install -qq --disable-pip-version-check -c constraints.txt uv; then
-    echo "psi0: uv cannot be fetched. Install it, or point PIP_FIND_LINKS at a folder with a CPU build of torch;" \
-      "PSI0_ALLOW_CUDA_TORCH=1 goes on with pip and the CUDA build" >&2
+  if "$venv/bin/python" -m pip install -qq --disable-pip-version-check -c constraints.txt uv; then
+    PATH=$venv/bin:$PATH
+    installer=uv
+  elif [ -z "$find_links" ] && [ "$gpu" = no ] && [ "${PSI0_ALLOW_CUDA_TORCH:-}" != 1 ]; then
+    echo "psi0: uv cannot be fetched, and pip would take the CUDA build of torch (several GB) where there is no GPU." \
+      "Install uv, or point PIP_FIND_LINKS at a folder with a CPU build of torch; PSI0_ALLOW_CUDA_TORCH=1 goes on" >&2
     exit 1
   fi
-  PATH=$venv/bin:$PATH
-  installer=uv
 fi
 
 echo "setup: $installer, Python $("$python" -V | cut -d' ' -f2), GPU: $gpu"
@@ -46,7 +46,7 @@ else
   install() { "$venv/bin/python" -m pip install -qq --disable-pip-version-check "${options[@]}" "$@"; }
 fi
 
-echo "setup: installing about 300 pinned packages into $venv (half a minute with uv, about four with pip)"
+echo "setup: installing about 300 pinned packages into $venv (about a minute with uv, five with pip)"
 install -c constraints.txt -e "$extras"
 install --no-deps --require-hashes -r assets.txt
 "$venv/bin/python" - <<'PYTHON'

@@ -28,7 +28,7 @@ _UNTRIED_PORTS = iter(random.Random(os.getpid()).sample(range(20000, 29000, 10),
 
 
 def free_ports(count: int, spread: int = 10000) -> int:
-    """First of `count` (at most 10) neighbouring ports that are free, as are those `spread` above; never given twice."""
+    """First of `count` (up to 10) free neighbouring ports, free `spread` above them too; none is given out twice."""
     for first in _UNTRIED_PORTS:
         probes = []
         try:
