@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from infra.services import stack
 from psi0.registry.tracking import open_tracking
 from psi0.settings import settings
-from tests.code.conftest import free_ports
+from tests.ports import free_ports
 
 _NAMES = ("S3_PORT", "S3_INTERNAL_PORT", "MLFLOW_PORT")
 _EACH = 3

@@ -1,9 +1,7 @@
 """A real S3 server for a test session, and workspaces with a judged policy, made by hand."""
 
 import os
-import random
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,24 +21,7 @@ from psi0.params import Params
 from psi0.processes import end
 from psi0.registry.tracking import open_tracking
 from psi0.settings import Settings, settings
-
-_UNTRIED_PORTS = iter(random.Random(os.getpid()).sample(range(20000, 29000, 10), 900))
-
-
-def free_ports(count: int, spread: int = 10000) -> int:
-    """First of `count` (up to 10) free neighbouring ports, free `spread` above them too; none is given out twice."""
-    for first in _UNTRIED_PORTS:
-        probes = []
-        try:
-            for port in [*range(first, first + count), *range(first + spread, first + spread + count)]:
-                probes.append(socket.create_server(("127.0.0.1", port)))
-            return first
-        except OSError:
-            continue
-        finally:
-            for probe in probes:
-                probe.close()
-    raise AssertionError("no free ports")
+from tests.ports import free_ports
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,8 @@ from psi0.registry.reconcile import BY_HAND
 from psi0.registry.tracking import open_tracking
 from psi0.registry.versions import aliases, find_version
 from tests.code.browser import open_browser, set_width
-from tests.code.conftest import free_ports
 from tests.code.judged_versions import BAD, GOOD, TASK, played_as, register_version
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.long
 PAGE_SECONDS = 120.0

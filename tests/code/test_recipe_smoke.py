@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,31 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_ports
+
 pytestmark = pytest.mark.smoke
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free now, each with port + 10000 free too (the S3 server uses both)."""
-    ports: list[int] = []
-    candidate = 15300
-    while len(ports) < count:
-        candidate += 7
-        try:
-            for port in (candidate, candidate + 10000):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        ports.append(candidate)
-    return ports
 
 
 @pytest.fixture
 def workspace(checkout: Callable[[str], Path]) -> Iterator[tuple[Path, dict[str, str]]]:
     """A checkout with the smoke profile, its own services and ports; the services are stopped afterwards."""
     folder = checkout("smoke")
-    names = ("S3", "S3_INTERNAL", "MLFLOW", "PREFECT", "RAY", "WATCH")
-    ports = {f"PSI0_{name}_PORT": str(port) for name, port in zip(names, _free_ports(len(names)), strict=True)}
+    # The S3 server takes three ports from its internal one.
+    names = ("S3", "MLFLOW", "PREFECT", "RAY", "WATCH", "S3_INTERNAL")
+    first = free_ports(len(names) + 2)
+    ports = {f"PSI0_{name}_PORT": str(first + index) for index, name in enumerate(names)}
     own = ("PSI0_", "PREFECT_", "MLFLOW_")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(own)}
     environment |= ports

@@ -22,6 +22,7 @@ from psi0.errors import Psi0Error
 from psi0.files import sha256_file
 from psi0.processes import end
 from psi0.settings import Settings, settings
+from tests.ports import free_ports
 
 
 def test_unset_addresses_mean_the_local_services(tmp_path: Path) -> None:
@@ -194,8 +195,6 @@ def test_clients_are_told_without_losing_what_people_wrote(s3: Settings, tmp_pat
 
 @pytest.mark.long
 def test_state_survives_down_and_up_and_down_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.code.conftest import free_ports
-
     monkeypatch.chdir(tmp_path)
     first = free_ports(5)
     config = Settings(home=tmp_path / "home", s3_port=first, s3_internal_port=first + 1)

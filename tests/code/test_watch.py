@@ -30,8 +30,9 @@ from psi0.registry.promotion import promote
 from psi0.registry.reconcile import BY_HAND, reconcile
 from psi0.registry.versions import aliases, find_version
 from psi0.settings import Settings, settings
-from tests.code.conftest import forget_task, free_ports
+from tests.code.conftest import forget_task
 from tests.code.judged_versions import BAD, TASK, played_as, register_version
+from tests.ports import free_ports
 
 ANSWER_SECONDS = 10.0
 """How soon an alias that was moved must be answered."""

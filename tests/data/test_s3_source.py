@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,31 +25,17 @@ from psi0.errors import Psi0Error
 from psi0.files import read_json
 from psi0.params import Params
 from psi0.settings import settings
+from tests.ports import free_ports
 
 KEYS = ("key-of-a-test", "secret-of-a-test")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now, and 10000 above each as well, which SeaweedFS opens too."""
-    found: list[int] = []
-    for port in range(21000 + os.getpid() % 20000, 45000):
-        try:
-            for each in (port, port + 10000):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", each))
-        except OSError:
-            continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise RuntimeError("no free ports")
 
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a SeaweedFS of this test alone."""
     folder = tmp_path_factory.mktemp("s3")
-    master, volume, filer, port = free_ports(4)
+    master = free_ports(4)
+    volume, filer, port = master + 1, master + 2, master + 3
     identity = {
         "name": "test",
         "credentials": [{"accessKey": KEYS[0], "secretKey": KEYS[1]}],
