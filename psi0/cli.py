@@ -13,9 +13,11 @@ from psi0.commands import (
     engine,
     export,
     gate,
+    importing,
     keys,
     lineage,
     params,
+    policy,
     promote,
     registry,
     services,
@@ -42,6 +44,8 @@ app.add_typer(bundle.app, name="bundle")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sim.app, name="sim")
 app.add_typer(tokenizer.app, name="tokenizer")
+app.add_typer(policy.app, name="policy")
+app.add_typer(importing.app, name="import")
 for verb in (services.up, services.connect, services.down, services.status, services.logs, promote.promote):
     app.command()(verb)
 

@@ -1,87 +1,15 @@
-"""The action expert computes the published function; the flow loss masks what it should."""
+"""The action expert masks what it should, and so does the flow loss."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from psi0 import params
 from psi0.errors import Psi0Error
 from psi0.model.flow import flow_loss, sample_actions
 from psi0.model.linear import use_bfloat16_products
-from psi0.model.published import expert_from_published
 from psi0.model.system1 import ActionExpert
-
-FIXTURE = Path(__file__).parent / "fixtures" / "official_action_head"
-TOLERANCE = 1e-5
-
-
-@pytest.fixture(scope="module")
-def weights() -> dict[str, torch.Tensor]:
-    return load_file(FIXTURE / "model.safetensors")
-
-
-@pytest.fixture(scope="module")
-def recorded() -> dict[str, torch.Tensor]:
-    return load_file(FIXTURE / "io.safetensors")
-
-
-def velocity(expert: ActionExpert, recorded: dict[str, torch.Tensor], time: str, masked: bool) -> torch.Tensor:
-    mask = recorded["vlm_mask"] > 0 if masked else None
-    with torch.no_grad():
-        return expert.eval()(
-            recorded["actions"], recorded[time] / 1000, recorded["vlm_features"], mask, recorded["state"]
-        )
-
-
-@pytest.mark.parametrize(
-    ("expected", "time", "masked"),
-    [
-        ("velocity_per_sample_nomask", "timestep_per_sample", False),
-        ("velocity_per_sample_mask", "timestep_per_sample", True),
-        ("velocity_per_step_mask", "timestep_per_step", True),
-    ],
-)
-def test_velocities_are_the_published_ones(
-    weights: dict[str, torch.Tensor],
-    recorded: dict[str, torch.Tensor],
-    expected: str,
-    time: str,
-    masked: bool,
-) -> None:
-    expert = expert_from_published(weights, heads=4)
-    torch.testing.assert_close(velocity(expert, recorded, time, masked), recorded[expected], atol=TOLERANCE, rtol=0)
-
-
-def test_ten_euler_steps_give_the_published_actions(
-    weights: dict[str, torch.Tensor], recorded: dict[str, torch.Tensor]
-) -> None:
-    expert = expert_from_published(weights, heads=4).eval()
-    actions = sample_actions(
-        expert,
-        recorded["actions"],
-        recorded["sigmas"],
-        recorded["vlm_features"],
-        recorded["vlm_mask"] > 0,
-        recorded["state"],
-    )
-    torch.testing.assert_close(actions, recorded["sampled_actions"], atol=TOLERANCE, rtol=0)
-
-
-@pytest.mark.parametrize("layer", ["transformer_blocks.0.attn.to_k.weight", "action_proj_in.dec_pos"])
-def test_a_perturbed_copy_is_told_apart(
-    weights: dict[str, torch.Tensor], recorded: dict[str, torch.Tensor], layer: str
-) -> None:
-    perturbed = {**weights, layer: weights[layer] + 0.01 * torch.randn(weights[layer].shape)}
-    found = velocity(expert_from_published(perturbed, heads=4), recorded, "timestep_per_sample", True)
-    assert (found - recorded["velocity_per_sample_mask"]).abs().max() > TOLERANCE
-
-
-def test_weights_without_a_name_are_refused(weights: dict[str, torch.Tensor]) -> None:
-    broken = {name: value for name, value in weights.items() if name != "action_proj_in.dec_pos"}
-    with pytest.raises(Psi0Error, match="dec_pos"):
-        expert_from_published(broken, heads=4)
 
 
 @pytest.fixture
