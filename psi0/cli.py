@@ -23,6 +23,7 @@ from psi0.commands import (
     services,
     sim,
     tokenizer,
+    train,
 )
 from psi0.errors import Psi0Error
 from psi0.files import is_full, reason
@@ -44,6 +45,7 @@ app.add_typer(bundle.app, name="bundle")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sim.app, name="sim")
 app.add_typer(tokenizer.app, name="tokenizer")
+app.add_typer(train.app, name="train")
 app.add_typer(policy.app, name="policy")
 app.add_typer(importing.app, name="import")
 for verb in (services.up, services.connect, services.down, services.status, services.logs, promote.promote):

@@ -32,3 +32,18 @@ def tokenizer_decode(
     from psi0.model.tokenizer_command import decode_file
 
     typer.echo(json.dumps(decode_file(tokenizer, values)))
+
+
+@app.command("report")
+def tokenizer_report(
+    tokenizer: Annotated[Path, _TOKENIZER] = Path("models/tokenizer"),
+    dataset: Annotated[Path, typer.Option(help="Prepared dataset whose actions are encoded")] = Path(
+        "data/prepared/egodex"
+    ),
+    samples: Annotated[int, typer.Option(min=1, help="Actions at most")] = 20_000,
+) -> None:
+    """Print what encoding loses and how many tokens an action takes, beside the paper's figures."""
+    from psi0.train.tokenizer_report import report
+
+    for line in report(tokenizer, dataset, samples).lines():
+        typer.echo(line)

@@ -1,0 +1,73 @@
+"""The plan counts what the modules hold, divides memory as ZeRO does, and refuses what cannot be dealt out."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from psi0.cli import app
+from psi0.errors import Psi0Error
+from psi0.params import Params
+from psi0.profiles import load_profile
+from psi0.train.plan import StagePlan, plan
+
+GB = 1e9
+
+
+@pytest.fixture(scope="module")
+def paper() -> dict[str, StagePlan]:
+    profiles = Path(__file__).parents[2] / "params"
+    return {one.stage: one for one in plan(load_profile("paper", profiles), 64)}
+
+
+def test_the_paper_model_has_the_published_sizes(paper: dict[str, StagePlan]) -> None:
+    assert paper["pretrain"].cost.parameters == paper["pretrain"].cost.trained == 2_131_333_120
+    # What the publication counts besides: its position table and frequencies, and the queries that nobody reads.
+    unused = 5000 * 1536 + 128 + 1536 * 1537
+    horizon = (30 - 16) * 1536
+    for stage, chunk in (("posttrain", 0), ("finetune", horizon)):
+        expert = paper[stage].cost.parameters - 2_131_333_120
+        assert expert == paper[stage].cost.trained, "the VLM is frozen"
+        assert expert + unused == 497_719_256 - horizon + chunk
+
+
+def test_operations_are_about_those_of_the_rule_of_thumb(paper: dict[str, StagePlan]) -> None:
+    tokens = 80 + 64
+    # Six per weight and token, and two more where layers are recomputed; vision sees four times the tokens.
+    text_weights, vision_weights = 1.41e9, 0.31e9
+    expected = 8 * tokens * (text_weights + 4 * vision_weights)
+    assert paper["pretrain"].cost.flops == pytest.approx(expected, rel=0.25)
+    assert paper["posttrain"].cost.flops < paper["pretrain"].cost.flops / 3, "a frozen VLM has no backward pass"
+
+
+def test_passes_over_the_published_data(paper: dict[str, StagePlan]) -> None:
+    text = "\n".join(paper["pretrain"].lines())
+    assert "2.3 passes over 90,000,000 frames of egodex" in text
+    assert "10.2 passes over 3,000,000 frames of humanoid_everyday" in text
+    assert "15,360 GPU hours" in text
+
+
+def test_zero_divides_what_it_says_it_divides() -> None:
+    everything = load_profile("tiny")
+
+    def state(zero: int, gpus: int) -> int:
+        own = everything.pretrain.model_copy(update={"zero_stage": zero})
+        return plan(everything.model_copy(update={"pretrain": own}), gpus)[0].state_bytes
+
+    trained = plan(everything, 2)[0].cost.trained
+    assert state(0, 2) == state(0, 4) == 16 * trained
+    assert state(3, 4) == 20 * trained // 4
+    assert state(0, 4) > state(1, 4) > state(2, 4) > state(3, 4)
+
+
+def test_a_batch_that_cannot_be_dealt_out_is_named() -> None:
+    with pytest.raises(Psi0Error, match=r"pretrain\.batch 24 .* 7 GPUs"):
+        plan(Params(), 7)
+    with pytest.raises(Psi0Error, match="utilisation"):
+        plan(Params(), 2, utilisation=1.5)
+
+
+def test_the_command_prints_every_stage(in_repository: None) -> None:
+    answer = CliRunner().invoke(app, ["train", "plan", "--profile", "tiny", "--gpus", "2"])
+    assert answer.exit_code == 0, answer.output
+    assert all(name in answer.output for name in ("pretrain", "posttrain", "finetune", "memory per GPU", "checkpoint"))
