@@ -27,7 +27,8 @@ def egodex(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_report_is_what_encoding_loses(egodex: Path, tmp_path: Path) -> None:
-    values = task_space(LeRobotDataset(egodex))[0].astype(np.float64)
+    everything, valid = task_space(LeRobotDataset(egodex))
+    values = everything[valid].astype(np.float64)
     scale = Scale.fit(values.min(axis=0), values.max(axis=0), method="quantile")
     normal = scale.normalize(values)[:, None]
     fast = FastTokenizer.fit(normal, vocabulary=64, scale=10)
