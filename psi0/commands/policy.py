@@ -23,3 +23,19 @@ def policy_save_official(
 
     save_published(folder, file)
     typer.echo(f"written: {file}")
+
+
+@app.command("bench")
+def policy_bench(
+    folder: Annotated[Path | None, typer.Argument(help="Policy folder, e.g. models/policy/pick_can")] = None,
+    profile: Annotated[str | None, typer.Option(help="Random weights of a profile's sizes instead")] = None,
+    threads: Annotated[str, typer.Option(help="Numbers of CPU threads, with commas")] = "1,2",
+    runtimes: Annotated[str, typer.Option(help="torch, onnxruntime, or both, with commas")] = "torch,onnxruntime",
+    calls: Annotated[int, typer.Option(min=1, help="Timed calls of each part")] = 30,
+) -> None:
+    """Time a chunk part by part: vision, language, expert; torch and ONNX Runtime, one and two threads."""
+    from psi0.export.bench import bench, subject, table
+
+    lines = table(list(bench(subject(folder, profile), threads.split(","), runtimes.split(","), calls)))
+    for line in lines:
+        typer.echo(line)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from psi0.errors import Psi0Error
 from psi0.export.static_graphs import INPUTS, OUTPUTS, LanguageGraph, StepGraph, VisionGraph
 from psi0.model.policy_folder import PolicyFolder
+from psi0.model.system1 import ActionExpert
+from psi0.model.system2 import System2
 
 GRAPHS = ("s2_vision", "s2_language", "s1_step")
 REFUSED_OPERATORS = ("NonZero", "ScatterND", "ScatterElements", "If", "Loop", "Scan", "GatherND")
@@ -52,7 +54,12 @@ class Graph:
 
 def make_graphs(policy: PolicyFolder) -> list[Graph]:
     """The three graphs of a policy, with example inputs."""
-    system2, system1 = policy.system2.eval(), policy.system1.eval()
+    return graphs_of(policy.system2, policy.system1, len(policy.normalizer.state.center))
+
+
+def graphs_of(system2: System2, system1: ActionExpert, state_size: int) -> list[Graph]:
+    """The three graphs of two networks that take states of `state_size` numbers, with example inputs."""
+    system2, system1 = system2.eval(), system1.eval()
     config = system2.config
     draw = torch.Generator().manual_seed(0)
     numbers = 3 * 2 * config.patch_size**2
@@ -65,7 +72,7 @@ def make_graphs(policy: PolicyFolder) -> list[Graph]:
     context, context_mask = language.run()[:2]
     sizes = system1.config
     actions = torch.randn(1, sizes.horizon, sizes.action_size, generator=draw)
-    state = torch.randn(1, len(policy.normalizer.state.center), generator=draw)
+    state = torch.randn(1, state_size, generator=draw)
     time = torch.full((1, sizes.horizon), 0.5)
     step = Graph("s1_step", StepGraph(system1), (actions, time, state, context, context_mask))
     return [vision, language, step]

@@ -58,7 +58,7 @@ class GraphPolicy:
         self._prompt = Prompt(tokenizer, self._system2.image_tokens, self._system2.max_text_tokens)
         self._levels = euler.schedule(self.config.euler_steps, self.config.schedule)
         self._sessions = {
-            name: _session(folder / f"{name}.onnx", threads) for name in ("s2_vision", "s2_language", "s1_step")
+            name: load_session(folder / f"{name}.onnx", threads) for name in ("s2_vision", "s2_language", "s1_step")
         }
         self._noise = np.random.default_rng(0)
 
@@ -108,7 +108,8 @@ class GraphPolicy:
         return self._sessions[name].run(None, inputs)
 
 
-def _session(file: Path, threads: int) -> onnxruntime.InferenceSession:
+def load_session(file: Path, threads: int) -> onnxruntime.InferenceSession:
+    """A graph ready to run on so many CPU threads. Raises `Psi0Error` when it cannot be loaded."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     # Spinning threads would take the core from the simulator between two calls.
