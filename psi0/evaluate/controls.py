@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 GRAY = 128
 """Value of every pixel of the blind control's image: the middle of the range, what a normaliser maps to about 0."""
-OTHER_SEEDS_TRIED = 20
+OTHER_SEEDS_TRIED = 60
 
 
 class Eyes(Protocol):
     """What the policy sees of the world."""
 
-    def reset(self, seed: int) -> None:
-        """Begin the episode of a seed."""
+    def reset(self, seed: int, world: "World") -> None:
+        """Begin the episode of a seed, to which the world was just reset."""
         ...
 
     def image(self, world: "World") -> NDArray[np.uint8]:
@@ -40,7 +40,7 @@ class Eyes(Protocol):
 class OpenEyes:
     """No control: the head camera as it is."""
 
-    def reset(self, seed: int) -> None:
+    def reset(self, seed: int, world: "World") -> None:
         """Nothing to prepare."""
 
     def image(self, world: "World") -> NDArray[np.uint8]:
@@ -57,7 +57,7 @@ class BlindEyes:
     def __init__(self, height: int, width: int) -> None:
         self._image = np.full((height, width, 3), GRAY, np.uint8)
 
-    def reset(self, seed: int) -> None:
+    def reset(self, seed: int, world: "World") -> None:
         """Nothing to prepare."""
 
     def image(self, world: "World") -> NDArray[np.uint8]:
@@ -74,27 +74,33 @@ class SwappedEyes:
     The second world is reset to a seed derived from the first and executes the very same actions, so the images move
     as the robot moves: a sharp, plausible picture of the wrong place. When the second episode ends (success, a fall),
     its last image stays. State and instruction are the first world's.
+
+    A scene whose object stands where this one's does takes nothing away, so one is taken whose object is at least
+    `distance` off as seen from the robot [m].
     """
 
-    def __init__(self, other: "World", invalid_seed: type[Exception]) -> None:
+    def __init__(self, other: "World", invalid_seed: type[Exception], distance: float = 0.0) -> None:
         self._other = other
         self._invalid_seed = invalid_seed
+        self._distance = distance
         self._last: NDArray[np.uint8] | None = None
 
-    def reset(self, seed: int) -> None:
+    def reset(self, seed: int, world: "World") -> None:
         """Put the second world into another scene.
 
         Raises:
-            RuntimeError: none of the derived seeds settles.
+            RuntimeError: none of the derived seeds settles with its object far enough off.
         """
         self._last = None
+        here = world.object_place()
         for attempt in range(OTHER_SEEDS_TRIED):
             try:
                 self._other.reset(other_seed(seed, attempt))
-                return
             except self._invalid_seed:
                 continue
-        raise RuntimeError(f"no other scene for seed {seed} settles")
+            if np.linalg.norm(self._other.object_place() - here) >= self._distance:
+                return
+        raise RuntimeError(f"no other scene for seed {seed} settles with its object {self._distance:g} m off")
 
     def image(self, world: "World") -> NDArray[np.uint8]:
         """The other scene's head camera image."""
@@ -117,7 +123,12 @@ CONTROLS = ("none", "blind", "swapped_image")
 
 
 def make_eyes(
-    control: str, height: int, width: int, make_world: Callable[[], "World"], invalid_seed: type[Exception]
+    control: str,
+    height: int,
+    width: int,
+    make_world: Callable[[], "World"],
+    invalid_seed: type[Exception],
+    swap_distance: float = 0.0,
 ) -> Eyes:
     """The eyes of a control. Raises `Psi0Error` for an unknown name."""
     if control == "none":
@@ -125,5 +136,5 @@ def make_eyes(
     if control == "blind":
         return BlindEyes(height, width)
     if control == "swapped_image":
-        return SwappedEyes(make_world(), invalid_seed)
+        return SwappedEyes(make_world(), invalid_seed, swap_distance)
     raise Psi0Error(f"control {control!r} does not exist; controls: {', '.join(CONTROLS)}")

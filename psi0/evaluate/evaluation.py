@@ -162,6 +162,7 @@ def simulator_setup(params: Params, task: str, arrangements: Sequence[Arrangemen
         image_width=params.camera.width,
         frames_per_second=params.control.policy_hz,
         arms=tuple(Arm(a.name, a.spec, pace(params, a.spec), a.control) for a in arrangements),
+        swap_distance=params.evaluation.swap_distance,
     )
 
 

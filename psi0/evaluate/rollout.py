@@ -68,6 +68,10 @@ class World(Protocol):
         """Execute one action `(36,)` for one control step."""
         ...
 
+    def object_place(self) -> NDArray[np.floating[Any]]:
+        """Where the task's object is, seen from the robot `(3,)` [m]."""
+        ...
+
     def third_person(self, height: int, width: int) -> NDArray[np.uint8]:
         """A view from outside, uint8 `(height, width, 3)`."""
         ...
@@ -175,7 +179,7 @@ def run_episode(
         Exception: whatever else goes wrong in the world or here: a fault of the harness.
     """
     world.reset(seed)
-    eyes.reset(seed)
+    eyes.reset(seed, world)
     scene = json.loads(json.dumps(world.describe(), default=_plain))
     pixels = hashlib.sha256()
     actions = ChunkedActions(policy, pace, np.asarray(world.commanded, np.float32))

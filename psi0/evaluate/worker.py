@@ -42,6 +42,7 @@ class Setup:
     image_width: int
     frames_per_second: int
     arms: tuple[Arm, ...]
+    swap_distance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,12 @@ class Bench:
         if arm.control not in self._eyes:
             setup = self._setup
             self._eyes[arm.control] = make_eyes(
-                arm.control, setup.image_height, setup.image_width, setup.make_world, setup.invalid_seed
+                arm.control,
+                setup.image_height,
+                setup.image_width,
+                setup.make_world,
+                setup.invalid_seed,
+                setup.swap_distance,
             )
         return self._world, self._policies[arm.make_policy], self._eyes[arm.control]
 

@@ -145,6 +145,9 @@ class Evaluation(Block):
         160, description="Time between observation and the new chunk [ms], counted in control steps"
     )
     control_episodes: Positive = Field(30, description="Episodes per control")
+    swap_distance: float = Field(
+        0.15, ge=0, le=0.3, description="Control swapped_image: how far off the other scene's object is, at least [m]"
+    )
     videos: Natural = Field(4, description="Episodes filmed per arm; of the policy every failure besides")
     workers: Positive = Field(2, description="Processes that run episodes side by side (does not change a result)")
 

@@ -214,6 +214,10 @@ class World:
         image = np.clip(np.stack([u, v], axis=1), -_LARGEST_IMAGE_COORDINATE, _LARGEST_IMAGE_COORDINATE)
         return np.concatenate([ahead, image], axis=1).astype(np.float32)
 
+    def object_place(self) -> NDArray[np.float32]:
+        """Where the task's object is `(3,)` [m], in the frame of `key_points`, whose first one it is."""
+        return self.key_points()[0, :3]
+
     @property
     def heading(self) -> float:
         """Heading of the pelvis in the world [rad]."""

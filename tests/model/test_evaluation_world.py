@@ -97,6 +97,16 @@ def test_swapped_eyes_see_another_scene_while_the_body_is_its_own(world: World, 
     other.close()
 
 
+def test_swapped_eyes_see_an_object_that_is_elsewhere(world: World, robot_folder: Path) -> None:
+    other = make_world("pick_can", Control(), Camera(width=64, height=48), robot_folder=robot_folder)
+    eyes = SwappedEyes(other, InvalidSeed, 0.25)
+    for seed in range(SEED, SEED + 3):
+        world.reset(seed)
+        eyes.reset(seed, world)
+        assert np.linalg.norm(world.object_place() - other.object_place()) >= 0.25
+    other.close()
+
+
 def test_an_invalid_action_fails_the_episode_and_names_the_joint(world: World) -> None:
     class Wild(Numbered):
         def act(self, observation: Observation) -> NDArray[np.float32]:

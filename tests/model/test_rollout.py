@@ -105,11 +105,22 @@ def test_swapped_eyes_show_another_seed_that_moves_along() -> None:
 
 def test_swapped_eyes_skip_scenes_that_do_not_settle() -> None:
     seed = next(s for s in range(700_000, 700_100) if other_seed(s, 0) % 5 == 0 and other_seed(s, 1) % 5)
-    other = ToyWorld(invalid_every=5)
-    SwappedEyes(other, UnsettledError).reset(seed)
+    world, other = ToyWorld(), ToyWorld(invalid_every=5)
+    world.reset(seed)
+    SwappedEyes(other, UnsettledError).reset(seed, world)
     expected = ToyWorld()
     expected.reset(other_seed(seed, 1))
     assert other.goal == expected.goal
+
+
+def test_swapped_eyes_skip_scenes_whose_object_is_where_this_one_is() -> None:
+    world, other = ToyWorld(), ToyWorld()
+    for seed in range(700_000, 700_040):
+        world.reset(seed)
+        SwappedEyes(other, UnsettledError, 0.5).reset(seed, world)
+        assert abs(other.goal - world.goal) >= 0.5
+    with pytest.raises(RuntimeError, match="3 m off"):
+        SwappedEyes(other, UnsettledError, 3.0).reset(700_000, world)
 
 
 @pytest.mark.parametrize(("policy", "tag"), [(Raising(), "policy_error"), (Unshaped(), "invalid_action")])

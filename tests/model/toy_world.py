@@ -67,6 +67,9 @@ class ToyWorld:
             return ToyOutcome(True, "success")
         return ToyOutcome(False, "not_reached") if self.steps >= self.max_steps else None
 
+    def object_place(self) -> NDArray[np.floating[Any]]:
+        return np.array([self.goal, 0.0, 0.0])
+
     def third_person(self, height: int, width: int) -> NDArray[np.uint8]:
         return np.full((height, width, 3), 20 * self.steps, np.uint8)
 
