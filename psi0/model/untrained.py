@@ -59,6 +59,7 @@ def untrained_system2(everything: params.Params, device: str = "cpu") -> System2
         # System-2 computes constants from it, whatever it holds.
         model.model.visual.rotary_pos_emb.to_empty(device="cpu")
     vision: Any = settings.vision_config
+    language: Any = settings.text_config
     config = System2Config(
         schema_version=1,
         qwen={},
@@ -68,7 +69,7 @@ def untrained_system2(everything: params.Params, device: str = "cpu") -> System2
         merge=vision.spatial_merge_size,
         image_start=1,
         max_text_tokens=sizes.max_text_tokens,
-        hidden_size=settings.text_config.hidden_size,
+        hidden_size=language.hidden_size,
         hidden_state=sizes.hidden_state,
         convolutional_stem=sizes.convolutional_stem,
         key_points=0,
@@ -98,7 +99,7 @@ def _qwen_config(sizes: params.System2, rows: int, grid: tuple[int, int]) -> Qwe
         names = ("pad", "image", "video", "vision_start", "vision_end")
         return qwen.tiny_config(sizes, rows, grid, {name: index for index, name in enumerate(names)})
     if Path(sizes.source).is_dir():
-        settings = Qwen3VLConfig.from_pretrained(sizes.source, local_files_only=True)
+        settings: Any = Qwen3VLConfig.from_pretrained(sizes.source, local_files_only=True)
         settings.text_config.vocab_size = rows
         return settings
     return Qwen3VLConfig(
