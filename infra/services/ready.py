@@ -5,6 +5,7 @@ import socket
 import urllib.error
 import urllib.request
 from datetime import datetime
+from http.client import HTTPException
 
 _PATIENCE_SECONDS = 2.0
 
@@ -14,7 +15,7 @@ def http(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=_PATIENCE_SECONDS) as answer:
             return bool(answer.status == 200)
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return False
 
 
@@ -48,7 +49,7 @@ def worker_online(prefect_api: str, pool: str, since: float) -> bool:
     try:
         with urllib.request.urlopen(question, timeout=_PATIENCE_SECONDS) as answer:
             heard = [datetime.fromisoformat(worker["last_heartbeat_time"]) for worker in json.load(answer)]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, HTTPException):
         return False
     return any(moment.timestamp() >= since for moment in heard)
 

@@ -59,6 +59,7 @@ def up(say: Say = print, config: Settings | None = None, only: Collection[str] |
 def _up(say: Say, config: Settings, stack: Path, only: Collection[str] | None) -> None:
     supervisor = Supervisor(stack)
     known = services(config, ensure_secrets(config))
+    _check_each_has_its_own(known)
     wanted = [service for service in known if only is None or service.name in only]
     running = {name for name, process in supervisor.processes().items() if process.up}
     if not running:
@@ -77,6 +78,18 @@ def _up(say: Say, config: Settings, stack: Path, only: Collection[str] | None) -
         supervisor.start()
     _start_in_order(say, wanted, supervisor, quiet=running.difference(changed))
     write_client_configuration(config)
+
+
+def _check_each_has_its_own(known: list[Service]) -> None:
+    taken: dict[int, Service] = {}
+    for service in known:
+        for port, setting in service.ports.items():
+            other = taken.setdefault(port, service)
+            if other is not service:
+                raise Psi0Error(
+                    f"{other.name} and {service.name} would both listen on port {port}; put another one into {setting}"
+                    f" or {other.ports[port]} (S3 and Ray take several in a row: `psi0 status` shows each)"
+                )
 
 
 def _check_ports(service: Service, host: str) -> None:

@@ -92,4 +92,4 @@ class StepGraph(nn.Module):
 
     def forward(self, actions: Tensor, time: Tensor, state: Tensor, context: Tensor, context_mask: Tensor) -> Tensor:
         """Velocity `(1, horizon, 36)`."""
-        return self.system1(actions, time, context, context_mask > 0.5, state)
+        return self.system1.velocity(actions, time, context, context_mask > 0.5, state)

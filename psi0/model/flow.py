@@ -6,7 +6,6 @@ left out of the loss, d uniform in 0 to max_delay - 1, so that the policy learns
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -55,22 +54,21 @@ def flow_loss(
     noise = torch.randn(actions.shape, generator=generator, dtype=actions.dtype, device=actions.device)
     level = torch.rand(batch, generator=generator, dtype=actions.dtype, device=actions.device)
     weight = torch.ones_like(actions) if action_mask is None else action_mask.to(actions.dtype).expand_as(actions)
+    target, late = noise - actions, None
+    time = level[:, None]
     if max_delay > 0:
         delay = torch.randint(0, max_delay, (batch, 1), generator=generator, device=actions.device)
         late = torch.arange(horizon, device=actions.device) >= delay
-        time = level[:, None] * late
+        time = time * late
         weight = weight * late[..., None]
-        noisy = actions + time[..., None] * (noise - actions)
-    else:
-        time = level
-        noisy = actions + time[:, None, None] * (noise - actions)
-    velocity = expert(noisy, time, context, context_mask, state)
-    squared = (velocity - (noise - actions)).square() * weight
+    noisy = torch.addcmul(actions, time[..., None], target)
+    velocity = expert.velocity(noisy, level, context, context_mask, state, late)
+    squared = (velocity - target).square() * weight
     sums, counts = squared.sum(dim=(1, 2)), weight.sum(dim=(1, 2))
     return FlowLoss(sums.sum() / counts.sum().clamp(min=1), (sums / counts.clamp(min=1)).detach())
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def sample_actions(
     expert: ActionExpert,
     noise: Tensor,
@@ -81,6 +79,8 @@ def sample_actions(
     prefix: Tensor | None = None,
 ) -> Tensor:
     """Integrate noise `(batch, horizon, 36)` to normalised actions with Euler steps.
+
+    The schedule is known beforehand, so everything that depends on noise levels or observations alone is computed once.
 
     Args:
         expert: the network, in evaluation mode.
@@ -93,12 +93,16 @@ def sample_actions(
     """
     actions = noise.clone()
     clean = 0 if prefix is None else prefix.shape[1]
-    for level, following in pairwise(levels):
+    late = None
+    if clean:
+        late = (torch.arange(actions.shape[1], device=actions.device) >= clean).expand(len(levels) - 1, -1)
+    modulation = expert.modulate(levels[:-1], late)
+    observations = expert.observe(context, state)
+    mask = None if context_mask is None else expert.attention_mask(context_mask, actions)
+    for index, change in enumerate(levels.diff().tolist()):
         if prefix is not None:
             actions[:, :clean] = prefix
-        time = level.expand(actions.shape[:2]).clone()
-        time[:, :clean] = 0.0
-        actions = actions + (following - level) * expert(actions, time, context, context_mask, state)
+        actions = torch.add(actions, expert(actions, observations, modulation.at(index), mask), alpha=change)
     if prefix is not None:
         actions[:, :clean] = prefix
     return actions

@@ -71,7 +71,7 @@ def _outputs(expert: ActionExpert, recorded: Mapping[str, Tensor]) -> dict[str, 
     mask = recorded["vlm_mask"] > 0
 
     def velocity(time: str, seen: Tensor | None) -> Callable[[], Tensor]:
-        return lambda: expert(noise, recorded[time] / TIME_SCALE, features, seen, state)
+        return lambda: expert.velocity(noise, recorded[time] / TIME_SCALE, features, seen, state)
 
     return {
         "velocity_per_sample_nomask": velocity("timestep_per_sample", None),

@@ -6,6 +6,7 @@ Initialisation is the published one: default linear layers, no zero-initialised 
 
 import math
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -53,7 +54,12 @@ class TimeEmbedding(nn.Module):
 
 
 def _modulated(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return functional.layer_norm(tokens, tokens.shape[-1:], eps=NORM_EPSILON) * (1 + scale) + shift
+    return torch.addcmul(shift, functional.layer_norm(tokens, tokens.shape[-1:], eps=NORM_EPSILON), 1 + scale)
+
+
+def _per_action(pair: Tensor, late: Tensor | None) -> Tensor:
+    """Of two rows `(batch, 2, numbers)` the first for late actions, the second for the others; as they are if None."""
+    return pair if late is None else torch.where(late[..., None], pair[:, :1], pair[:, 1:])
 
 
 class Stream(nn.Module):
@@ -72,9 +78,9 @@ class Stream(nn.Module):
             self.out = nn.Linear(hidden_size, hidden_size)
             self.feed_forward = FeedForward(hidden_size)
 
-    def modulate(self, time: Tensor) -> tuple[Tensor, ...]:
-        """Modulation vectors from the activated time embedding `(batch, 1 or tokens, hidden)`."""
-        chunks = self.modulation(time).chunk(2 if self.context_only else 6, dim=-1)
+    def modulate(self, time: Tensor, late: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Modulation vectors from the activated time embedding `(batch, 1 or tokens, hidden)`; see `_per_action`."""
+        chunks = _per_action(self.modulation(time), late).chunk(2 if self.context_only else 6, dim=-1)
         # The published last block stores scale before shift (AdaLayerNormContinuous), the others shift before scale.
         return (chunks[1], chunks[0]) if self.context_only else chunks
 
@@ -87,8 +93,8 @@ class Stream(nn.Module):
 
     def update(self, tokens: Tensor, attended: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
         """Add what attention and the MLP found to the tokens `(batch, tokens, hidden)`."""
-        tokens = tokens + modulation[2] * self.out(attended)
-        return tokens + modulation[5] * self.feed_forward(_modulated(tokens, modulation[3], modulation[4]))
+        tokens = torch.addcmul(tokens, modulation[2], self.out(attended))
+        return torch.addcmul(tokens, modulation[5], self.feed_forward(_modulated(tokens, modulation[3], modulation[4])))
 
 
 class Block(nn.Module):
@@ -99,16 +105,15 @@ class Block(nn.Module):
         self.action = Stream(hidden_size, heads)
         self.observation = Stream(hidden_size, heads, context_only=last)
 
+    def modulate(self, action_time: Tensor, observation_time: Tensor, late: Tensor | None) -> "BlockModulation":
+        """What the noise level does to both streams, from activated time embeddings `(batch, 1 or tokens, hidden)`."""
+        return self.action.modulate(action_time, late), self.observation.modulate(observation_time)
+
     def forward(
-        self,
-        actions: Tensor,
-        observations: Tensor,
-        action_time: Tensor,
-        observation_time: Tensor,
-        mask: Tensor | None,
+        self, actions: Tensor, observations: Tensor, modulation: "BlockModulation", mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Update both streams; `mask` is additive, `(batch, 1, 1, actions + observations)`."""
-        action_parts, parts = self.action.modulate(action_time), self.observation.modulate(observation_time)
+        action_parts, parts = modulation
         own, other = self.action.attend(actions, action_parts), self.observation.attend(observations, parts)
         key, value = torch.cat([own[0], other[0]], dim=2), torch.cat([own[1], other[1]], dim=2)
         query = own[2] if self.observation.context_only else torch.cat([own[2], other[2]], dim=2)
@@ -119,6 +124,23 @@ class Block(nn.Module):
         if not self.observation.context_only:
             observations = self.observation.update(observations, attended[:, count:], parts)
         return actions, observations
+
+
+BlockModulation = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Modulation:
+    """All that a noise level decides: shifts, scales and gates per block, then shift and scale of the output."""
+
+    blocks: tuple[BlockModulation, ...]
+    out: tuple[Tensor, Tensor]
+
+    def at(self, index: int) -> "Modulation":
+        """The modulation of one entry of the first axis, for any batch."""
+        one = slice(index, index + 1)
+        blocks = tuple((tuple(a[one] for a in action), tuple(o[one] for o in seen)) for action, seen in self.blocks)
+        return Modulation(blocks, (self.out[0][one], self.out[1][one]))
 
 
 class ActionExpert(nn.Module):
@@ -168,8 +190,14 @@ class ActionExpert(nn.Module):
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         return tokens + sinusoid(positions, tokens.shape[2])
 
-    def forward(
-        self, actions: Tensor, time: Tensor, context: Tensor, context_mask: Tensor | None, state: Tensor
+    def velocity(
+        self,
+        actions: Tensor,
+        time: Tensor,
+        context: Tensor,
+        context_mask: Tensor | None,
+        state: Tensor,
+        late: Tensor | None = None,
     ) -> Tensor:
         """Velocity `(batch, horizon, 36)`.
 
@@ -179,25 +207,42 @@ class ActionExpert(nn.Module):
             context: System-2's hidden states `(batch, n, context_size)`.
             context_mask: bool `(batch, n)`, False on padding; None when all count.
             state: normalised state `(batch, <= state_size)`.
+            late: with one level per sample, bool `(batch, horizon)`: False on clean prefix steps, whose level is 0.
         """
-        if time.ndim == 1:
-            time = time[:, None]
-        action_time = functional.silu(self.time(time))
-        observation_time = action_time[:, -1:]
-        observations = self.observe(context, state)
+        mask = None if context_mask is None else self.attention_mask(context_mask, actions)
+        return self(actions, self.observe(context, state), self.modulate(time, late), mask)
+
+    def modulate(self, time: Tensor, late: Tensor | None = None) -> Modulation:
+        """All that depends on noise levels alone; `time` and `late` as `velocity` takes them.
+
+        A chunk with a clean prefix has two levels, so two modulations per sample are computed, not one per action.
+        """
+        levels = time[:, None] if time.ndim == 1 else time
+        if late is not None:
+            levels = torch.cat([levels, torch.zeros_like(levels)], dim=1)
+        action_time = functional.silu(self.time(levels))
+        observation_time = action_time[:, :1] if late is not None else action_time[:, -1:]
+        blocks = tuple(block.modulate(action_time, observation_time, late) for block in self.blocks)
+        shift, scale = _per_action(self.out_modulation(action_time), late).chunk(2, dim=-1)
+        return Modulation(blocks, (shift, scale))
+
+    def forward(self, actions: Tensor, observations: Tensor, modulation: Modulation, mask: Tensor | None) -> Tensor:
+        """Velocity `(batch, horizon, 36)` from what `observe`, `modulate` and `attention_mask` gave.
+
+        A sampler calls this once per step, and the others once per chunk.
+        """
         widened = self.action_widen(functional.gelu(self.action_in(actions), approximate="tanh"))
         tokens = widened + self.action_position
-        mask = None if context_mask is None else self._attention_mask(context_mask, tokens)
-        for block in self.blocks:
-            tokens, observations = block(tokens, observations, action_time, observation_time, mask)
-        shift, scale = self.out_modulation(action_time).chunk(2, dim=-1)
-        return self.out(tokens * scale + shift)
+        for block, own in zip(self.blocks, modulation.blocks, strict=True):
+            tokens, observations = block(tokens, observations, own, mask)
+        shift, scale = modulation.out
+        return self.out(torch.addcmul(shift, tokens, scale))
 
     @staticmethod
-    def _attention_mask(context_mask: Tensor, tokens: Tensor) -> Tensor:
+    def attention_mask(context_mask: Tensor, actions: Tensor) -> Tensor:
         """Additive mask `(batch, 1, 1, horizon + n + 1)`: actions and the state are always seen. Finite for fp16."""
-        hidden = (~context_mask).to(tokens.dtype) * -3e4
-        mask = functional.pad(hidden, (tokens.shape[1], 1))
+        hidden = (~context_mask).to(actions.dtype) * -3e4
+        mask = functional.pad(hidden, (actions.shape[1], 1))
         return mask[:, None, None, :]
 
     def save(self, folder: Path) -> None:

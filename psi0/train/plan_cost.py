@@ -123,4 +123,4 @@ def _velocities(system2: System2, system1: ActionExpert, frozen: bool) -> Tensor
     with torch.device("meta"):
         actions = torch.zeros(1, system1.config.horizon, ACTION_SIZE)
         time, state = torch.zeros(1, system1.config.horizon), torch.zeros(1, STATE_SIZE)
-        return system1(actions, time, hidden, None, state).sum()
+        return system1.velocity(actions, time, hidden, None, state).sum()

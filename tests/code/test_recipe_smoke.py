@@ -19,10 +19,10 @@ pytestmark = pytest.mark.smoke
 def workspace(checkout: Callable[[str], Path]) -> Iterator[tuple[Path, dict[str, str]]]:
     """A checkout with the smoke profile, its own services and ports; the services are stopped afterwards."""
     folder = checkout("smoke")
-    # The S3 server takes three ports from its internal one.
-    names = ("S3", "MLFLOW", "PREFECT", "RAY", "WATCH", "S3_INTERNAL")
-    first = free_ports(len(names) + 2)
-    ports = {f"PSI0_{name}_PORT": str(first + index) for index, name in enumerate(names)}
+    # The S3 server takes three ports from its internal one, Ray three from its own.
+    places = {"S3": 0, "MLFLOW": 1, "PREFECT": 2, "WATCH": 3, "S3_INTERNAL": 4, "RAY": 7}
+    first = free_ports(10)
+    ports = {f"PSI0_{name}_PORT": str(first + place) for name, place in places.items()}
     own = ("PSI0_", "PREFECT_", "MLFLOW_")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(own)}
     environment |= ports

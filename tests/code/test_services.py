@@ -5,13 +5,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from infra.services import leftovers, stack
+from infra.services import leftovers, ready, stack
 from infra.services.clients import write_client_configuration
 from infra.services.definitions import services
 from infra.services.keys import ensure_secrets, write_private
@@ -95,6 +96,21 @@ def test_a_busy_port_is_named_before_anything_starts(tmp_path: Path, monkeypatch
             stack.up(lambda line: None, config, only={"mlflow"})
         assert str(os.getpid()) in str(error.value), "the message says who listens"
     assert not Supervisor(services_folder(config)).running()
+
+
+def test_two_services_on_one_port_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = Settings(home=tmp_path / "home", ray_port=7000, watch_port=7001)
+    with pytest.raises(Psi0Error, match=r"watch and ray .* 7001.*PSI0_RAY_PORT or PSI0_WATCH_PORT"):
+        stack.up(lambda line: None, config, only={"watch"})
+
+
+def test_what_answers_in_another_language_is_not_ready() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answering = threading.Thread(target=lambda: server.accept()[0].sendall(b"\x00\x00\x12\x04"), daemon=True)
+        answering.start()
+        assert not ready.http(f"http://127.0.0.1:{server.getsockname()[1]}/health")
+        answering.join(timeout=5)
 
 
 def test_only_marked_processes_are_ended() -> None:

@@ -54,7 +54,8 @@ def test_ours_computes_what_was_recorded() -> None:
     ["transformer_blocks.0.attn.to_k.weight", "transformer_blocks.1.norm1_obs.linear.bias", "action_proj_in.dec_pos"],
 )
 def test_a_perturbed_copy_is_told_apart(weights: dict[str, torch.Tensor], layer: str, tmp_path: Path) -> None:
-    perturbed = {**weights, layer: weights[layer] + 0.01 * torch.randn(weights[layer].shape)}
+    draw = torch.Generator().manual_seed(0)
+    perturbed = {**weights, layer: weights[layer] + 0.1 * torch.randn(weights[layer].shape, generator=draw)}
     save_file(perturbed, tmp_path / "weights.safetensors")
     out = tmp_path / "expert"
     code, said = run(

@@ -20,8 +20,15 @@ def expert() -> ActionExpert:
 def test_one_time_for_all_steps_may_be_given_once(expert: ActionExpert) -> None:
     actions, context, state = torch.randn(2, 6, 36), torch.randn(2, 5, 24), torch.randn(2, 32)
     time = torch.tensor([0.2, 0.9])
-    once = expert(actions, time, context, None, state)
-    torch.testing.assert_close(once, expert(actions, time[:, None].expand(2, 6), context, None, state))
+    once = expert.velocity(actions, time, context, None, state)
+    torch.testing.assert_close(once, expert.velocity(actions, time[:, None].expand(2, 6), context, None, state))
+
+
+def test_a_clean_prefix_may_be_told_by_its_length_or_by_its_times(expert: ActionExpert) -> None:
+    actions, context, state = torch.randn(2, 6, 36), torch.randn(2, 5, 24), torch.randn(2, 32)
+    level, late = torch.tensor([0.2, 0.9]), torch.arange(6) >= torch.tensor([[2], [0]])
+    told = expert.velocity(actions, level, context, None, state, late)
+    torch.testing.assert_close(told, expert.velocity(actions, level[:, None] * late, context, None, state))
 
 
 def test_masked_context_changes_nothing(expert: ActionExpert) -> None:
@@ -30,7 +37,9 @@ def test_masked_context_changes_nothing(expert: ActionExpert) -> None:
     other = context.clone()
     other[1, 3:] = 7.0
     time = torch.rand(2)
-    torch.testing.assert_close(expert(actions, time, context, mask, state), expert(actions, time, other, mask, state))
+    torch.testing.assert_close(
+        expert.velocity(actions, time, context, mask, state), expert.velocity(actions, time, other, mask, state)
+    )
 
 
 def test_loss_ignores_what_the_mask_leaves_out(expert: ActionExpert) -> None:
@@ -92,13 +101,13 @@ def test_learns_a_constant_chunk(expert: ActionExpert) -> None:
 
 def test_bfloat16_products_change_training_only(expert: ActionExpert) -> None:
     actions, context, state = torch.randn(2, 6, 36), torch.randn(2, 5, 24), torch.randn(2, 32)
-    before = expert(actions, torch.rand(2, generator=torch.Generator().manual_seed(0)), context, None, state)
+    before = expert.velocity(actions, torch.rand(2, generator=torch.Generator().manual_seed(0)), context, None, state)
     names = list(expert.state_dict())
     use_bfloat16_products(expert)
     time = torch.rand(2, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(expert(actions, time, context, None, state), before)
+    assert torch.equal(expert.velocity(actions, time, context, None, state), before)
     assert list(expert.state_dict()) == names
-    trained = expert.train()(actions, time, context, None, state)
+    trained = expert.train().velocity(actions, time, context, None, state)
     assert trained.dtype == torch.float32 and 0 < (trained - before).abs().max() < 0.1
     trained.square().mean().backward()
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in expert.parameters())

@@ -19,7 +19,6 @@ _FINGER_SPEED, _FOLLOW_SPEED = 3.0, 1.0
 _CARRIED = np.array([0.30, -0.17])
 _ABOVE_TABLE, _HIGHER = 0.24, 0.02
 _BESIDE_CAN, _FARTHEST_OUT = 0.20, -0.46
-_ALMOST = 0.02
 _SET_DOWN_RISE = 0.006
 _RETREAT = np.array([-0.08, -0.12, 0.0])
 _AWAY_TO = -0.38
@@ -27,6 +26,8 @@ _RELEASE_SECONDS = 0.7
 _SQUAT_SPEED, _LEAN_SPEED = 0.05, 0.25
 _HIGH_TABLE, _SQUAT_PER_METER = 0.78, 0.5
 _LARGEST_LEAN = 0.15
+_NEAR_ENOUGH = 0.11
+"""How far from where it meant to stand it sets down, the first time [m]; each stop more, as it may not get nearer."""
 _LEANING = ("reach", "grasp", "grip", "over", "down", "release")
 
 
@@ -59,6 +60,7 @@ class CarryDemonstrator(PickDemonstrator):
         )
         self._grasped_off = np.zeros(3)
         self._retreat_goal, self._from_pelvis = np.zeros(3), np.zeros(3)
+        self._stops = 0
 
     # Where things are
 
@@ -96,14 +98,6 @@ class CarryDemonstrator(PickDemonstrator):
         self._pitch += np.clip(lean - self._pitch, -_LEAN_SPEED / rate, _LEAN_SPEED / rate)
         return super().act(observation)
 
-    def _raise(self) -> Walking:
-        """Straight up first, above the can, else the hand sweeps it over on its way out."""
-        height = self._plan.raised[2]
-        if self._hand.point[2] > height - _ALMOST:
-            return super()._raise()
-        self._bring(np.array([*self._hand.point[:2], height]), self._plan.raise_speed)
-        return np.zeros(3), 0.0
-
     def _lift(self) -> Walking:
         left = self._bring(self._carry_point(), 0.25 * self._style.pace)
         if self._held(left < 0.02):
@@ -129,7 +123,8 @@ class CarryDemonstrator(PickDemonstrator):
             self._enter("walk")
         elif self._seconds() > self._plan.stand_seconds:
             ahead, turn = error_to(self._world, self._place_spot(), self._frame.yaw)
-            if np.linalg.norm(ahead) > 0.11 or abs(turn) > 0.2:
+            self._stops += 1
+            if np.linalg.norm(ahead) > _NEAR_ENOUGH * self._stops or abs(turn) > 0.2:
                 self._enter("carry")
             else:
                 self._grasped_off = self._offset_in_hand()

@@ -158,7 +158,7 @@ class PickDemonstrator(Phased):
 
     def _go_on(self, phase: str) -> None:
         out_of_reach = self._hand.miss > self._plan.largest_miss
-        self._enter("walk" if out_of_reach and self._plan.walks else phase)
+        self._enter("up" if out_of_reach and self._plan.walks else phase)
 
     def _reach(self) -> Walking:
         left = self._bring(self._point_before_grasp(), self._plan.reach_speed)
