@@ -222,7 +222,9 @@ class ActionExpert(nn.Module):
             levels = torch.cat([levels, torch.zeros_like(levels)], dim=1)
         action_time = functional.silu(self.time(levels))
         observation_time = action_time[:, :1] if late is not None else action_time[:, -1:]
-        blocks = tuple(block.modulate(action_time, observation_time, late) for block in self.blocks)
+        blocks = tuple(
+            block.modulate(action_time, observation_time, late) for block in self.blocks if isinstance(block, Block)
+        )
         shift, scale = _per_action(self.out_modulation(action_time), late).chunk(2, dim=-1)
         return Modulation(blocks, (shift, scale))
 
