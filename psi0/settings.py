@@ -6,7 +6,7 @@ A setting never changes a result; what does is in `params.yaml`.
 import os
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     mlflow_database: str | None = Field(None, description="Database URL of the local MLflow server; unset: SQLite")
     prefect_api: str | None = Field(None, description="Address of a Prefect API elsewhere")
     ray_address: str | None = Field(None, description="Address of a Ray cluster; unset: the local head, or none")
+    evaluate_on: Literal["processes", "ray"] = Field(
+        "processes", description="Where episodes run: processes of this machine, or workers of the Ray cluster"
+    )
     cache_gib: float = Field(8, ge=0, description="Decoded images kept per dataset at most [GiB]")
     signing_key: Path | None = Field(None, description="Private key (PEM, P-256) that signs bundles; unset: made here")
     trusted_keys: Annotated[tuple[Path, ...] | None, NoDecode] = Field(

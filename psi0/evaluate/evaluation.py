@@ -2,6 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from psi0.evaluate import controls
 from psi0.evaluate import plan as planning
 from psi0.evaluate.evidence import POLICY_ARM, SCRIPT_ARM, TORCH_ARM
 from psi0.evaluate.intervals import confidence_sequence, wilson
-from psi0.evaluate.pool import Pool
+from psi0.evaluate.pool import Pool, Workers
 from psi0.evaluate.progress import progress
 from psi0.evaluate.resolve import PolicySpec, torch_twin
 from psi0.evaluate.rollout import Pace
@@ -143,12 +144,21 @@ def evaluate(
                 every_failure=arrangement.name == POLICY_ARM,
             )
         )
-    with Pool(setup, params.evaluation.workers) as pool, progress() as reporter:
+    with _workers(setup, params.evaluation.workers) as pool, progress() as reporter:
         run_arms(runs, pool, reporter)
     return {
         run.name: Evaluated(_evaluation(params, task, plan.sha256, arrangement, run), dict(sorted(run.films.items())))
         for run, arrangement in zip(runs, arrangements, strict=True)
     }
+
+
+def _workers(setup: Setup, count: int) -> AbstractContextManager[Workers]:
+    """Processes of this machine, or of the Ray cluster where `PSI0_EVALUATE_ON` says so."""
+    if settings().evaluate_on == "processes":
+        return Pool(setup, count)
+    from psi0.evaluate.ray_pool import RayPool
+
+    return RayPool(setup, count)
 
 
 def simulator_setup(params: Params, task: str, arrangements: Sequence[Arrangement]) -> Setup:

@@ -9,14 +9,37 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
+from typing import Protocol
 
 from psi0.evaluate.worker import Answer, Job, Setup, serve
 
 PATIENCE_S = 600.0
 """After this long an episode counts as hung and its worker is ended."""
 _POLL_S = 1.0
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
 """Workers share the cores: one thread each, rendering included (the pixels do not depend on it)."""
+
+
+class Workers(Protocol):
+    """Whoever runs jobs side by side: processes here, or a Ray cluster (`psi0.evaluate.ray_pool`)."""
+
+    @property
+    def idle(self) -> int:
+        """Jobs that can be given now."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether any job is under way."""
+        ...
+
+    def give(self, job: Job) -> None:
+        """Start a job on an idle worker."""
+        ...
+
+    def take(self) -> list[tuple[Job, Answer]]:
+        """Wait a moment and return what finished, was lost, or hung."""
+        ...
 
 
 @dataclass
@@ -101,7 +124,7 @@ class Pool:
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=serve, args=(theirs, self._setup), daemon=True)
-        with _environment(_ONE_THREAD):
+        with _environment(ONE_THREAD):
             process.start()
         theirs.close()
         worker = _Worker(process, ours)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from psi0.errors import Psi0Error
-from psi0.evaluate.pool import Pool
+from psi0.evaluate.pool import Workers
 from psi0.evaluate.rollout import Episode
 from psi0.evaluate.schemas import Row
 from psi0.evaluate.store import Store
@@ -188,7 +188,7 @@ def choose_to_film(rows: Sequence[Row], videos: int, every_failure: bool = False
     return [row.seed for row in rows if row.seed in chosen]
 
 
-def run_arms(arms: Sequence[ArmRun], pool: Pool, reporter: Reporter) -> None:
+def run_arms(arms: Sequence[ArmRun], pool: Workers, reporter: Reporter) -> None:
     """Run every arm to its decision and film what it asks for. Earlier arms come first; no worker waits for an arm.
 
     Raises:

@@ -5,12 +5,12 @@ environment); without it an embedded Ray is started on loopback for the time of 
 folder that all ranks see: Ray can lose one that was reported just before a crash.
 """
 
-import logging
 import os
 import shutil
 import sys
 from typing import Any
 
+from psi0.cluster import connect_ray
 from psi0.errors import Psi0Error
 from psi0.files import read_json
 from psi0.params import Training
@@ -21,25 +21,16 @@ from psi0.train.worker import REFUSAL, Job, train_here, train_worker
 
 RESTARTS = 3
 """Times that a lost worker is replaced before the run is given up."""
-OBJECT_STORE_BYTES = 100_000_000
-"""Ray's shared memory; ranks exchange gradients among themselves, never through it."""
-
 _WORKER_ENVIRONMENT = {
     # Threads that wait give their core away. Spinning, the default, costs three to four times the time as soon as
     # anything else runs on the machine.
     "OMP_WAIT_POLICY": "PASSIVE",
 }
-_RAY_ENVIRONMENT = {
-    # Without it Ray replaces a loopback address by the machine's outer one.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Workers are what the machine is there for; at Ray's default of 15 anything else that runs takes their cores.
-    "RAY_worker_niceness": "0",
+_RAY_TRAIN_ENVIRONMENT = {
     # The controller looks after the workers this often [s]; the default of 2 makes every start and end slower.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
 
@@ -67,14 +58,14 @@ def launch(job: Job, training: Training, *, in_process: bool = False) -> None:
 
 
 def _fit(job: Job, training: Training) -> None:
-    for name, value in {**_RAY_ENVIRONMENT, **_WORKER_ENVIRONMENT}.items():
+    for name, value in _RAY_TRAIN_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    _connect(ray, training)
+    ray = connect_ray(training.ranks * training.threads, _WORKER_ENVIRONMENT)
+    _check_size(ray, training)
     gpus = enough_gpus(ray.cluster_resources().get("GPU", 0), training.ranks, job.stage)
     # Ray's own record of the run; left by a killed launcher, it would be taken for one to restore.
     scratch = job.folder / "ray"
@@ -129,42 +120,13 @@ def _leave_out_helpers(trainer: Any) -> None:
     trainer._create_default_callbacks = lambda: [part for part in everything() if type(part).__name__ not in unused]
 
 
-def _connect(ray: Any, training: Training) -> None:
-    """Connect to the cluster, or start an embedded Ray.
-
-    Raises:
-        Psi0Error: nothing answers, or the cluster is too small.
-    """
-    address = settings().ray_address
-    cpus = training.ranks * training.threads
-    if address is None:
-        # "local" keeps Ray from joining a cluster that happens to run on this machine.
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=OBJECT_STORE_BYTES,
-        )
-        return
-    try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": _WORKER_ENVIRONMENT},
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise Psi0Error(
-            f"no Ray cluster answers at PSI0_RAY_ADDRESS {address} ({error}); check the address and"
-            " RAY_AUTH_TOKEN_PATH, or unset it to train on this machine"
-        ) from error
-    there = ray.cluster_resources()
+def _check_size(ray: Any, training: Training) -> None:
+    """Refuse a cluster that is too small; the embedded Ray has what it was given."""
+    there, cpus = ray.cluster_resources(), training.ranks * training.threads
     if there.get("GPU", 0) < training.ranks and there.get("CPU", 0) < cpus:
         ray.shutdown()
         raise Psi0Error(
-            f"the Ray cluster at {address} has {there.get('CPU', 0):g} CPUs, {training.ranks} ranks of"
+            f"the Ray cluster at {settings().ray_address} has {there.get('CPU', 0):g} CPUs, {training.ranks} ranks of"
             f" {training.threads} threads need {cpus}; lower ranks or threads, or add machines"
         )
 
