@@ -17,9 +17,9 @@ from psi0.evaluate.schemas import GateFile, read_record
 from psi0.files import write_text
 
 ONE_STEP = {
-    "pretrain": {"steps": 1, "humanoid_everyday_steps": 0},
-    "posttrain": {"steps": 1},
-    "finetune": {"steps": 1},
+    "pretrain": {"steps": 1, "humanoid_everyday_steps": 0, "warmup_steps": 0},
+    "posttrain": {"steps": 1, "warmup_steps": 0},
+    "finetune": {"steps": 1, "warmup_steps": 0},
 }
 """Parameters that train nothing: weights stay where their seed put them."""
 MEAN = "psi0 export mean-demonstration ${item.task}"
