@@ -18,8 +18,8 @@ $(STAMP): pyproject.toml constraints.txt assets.txt infra/setup.sh
 	@bash infra/setup.sh $(VENV)
 	@touch $(STAMP)
 
-recipe: setup ## The whole recipe through a real Prefect deployment (TASKS="pick_can", STRICT=1 exits 3 on a refusal)
-	@python -m flows.run $(if $(TASKS),--tasks $(TASKS)) $(if $(STRICT),--strict)
+recipe: setup ## The whole recipe through a real Prefect deployment (TASKS="pick_can" or all, STRICT=1 exits 3 on a refusal)
+	@python -m flows.run $(if $(TASKS),--tasks "$(TASKS)") $(if $(STRICT),--strict)
 
 test: setup ## The test suite, one smoke run of the whole recipe included
 	@python -m pytest

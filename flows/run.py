@@ -21,9 +21,12 @@ from flows.workspace import check_no_recipe_runs
 from infra.services.definitions import prefect_environment
 from infra.services.stack import up
 from psi0.errors import Psi0Error
+from psi0.params import RECIPE_TASKS
+from psi0.profiles import add_tasks
 from psi0.settings import settings
 
 STRICT_EXIT = 3
+EVERY_TASK = "all"
 _POLL_SECONDS = 2.0
 _CANCEL_SECONDS = 45.0
 _LOG_PAGE = 200
@@ -32,7 +35,9 @@ _NOISE = (TITLE_MARK, "Engine execution exited", "Running 1 deployment", "Deploy
 
 
 def main(
-    tasks: Annotated[str | None, typer.Option(help="Tasks to make, separated by commas or spaces")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Tasks to make, separated by commas or spaces; `all` adds all to params.yaml")
+    ] = None,
     strict: Annotated[bool, typer.Option(help="Exit with 3 when a verdict is not `pass`")] = False,
 ) -> None:
     """Run the whole recipe through its deployment and print what came of it."""
@@ -40,13 +45,13 @@ def main(
     setup = _setup_minutes()
     try:
         check_no_recipe_runs()
+        chosen = _choose(tasks, console)
         up(lambda line: console.print(line, soft_wrap=True))
         if deploy():
             console.print(
                 "deployments registered: `prefect deployment run psi0/full-recipe --watch` works too", soft_wrap=True
             )
         services = (time.monotonic() - begin) / 60
-        chosen = tasks.replace(",", " ").split() if tasks else None
         summary = run_and_watch({"tasks": chosen}, console)
     except Psi0Error as error:
         console.print(f"psi0: {error}", style="red", markup=False, soft_wrap=True)
@@ -57,6 +62,16 @@ def main(
     console.print(render(summary), markup=False, soft_wrap=True)
     if strict and not summary.passed:
         raise typer.Exit(STRICT_EXIT)
+
+
+def _choose(tasks: str | None, console: Console) -> list[str] | None:
+    """The tasks asked for; None are those of params.yaml, to which `all` adds the others of the recipe."""
+    if tasks is None or tasks.strip() != EVERY_TASK:
+        return tasks.replace(",", " ").split() if tasks else None
+    added = add_tasks(RECIPE_TASKS)
+    if added:
+        console.print(f"params.yaml: added {', '.join(added)} to `tasks`", soft_wrap=True)
+    return list(RECIPE_TASKS)
 
 
 def run_and_watch(parameters: dict[str, Any], console: Console) -> Summary:

@@ -3,6 +3,8 @@
 `params.yaml` is rendered from a profile, each field with its description, so the schema is the one source of both.
 """
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from psi0.params import PARAMS_FILE, Params, load_params, parse_params
 
 PROFILES_FOLDER = Path("params")
 DEFAULT_PROFILE = "tiny"
+_TASKS_LINE = re.compile(r"^tasks: *\[[^\]\n]*\]", re.MULTILINE)
 
 
 def profile_names(folder: Path = PROFILES_FOLDER) -> list[str]:
@@ -64,6 +67,26 @@ def use_profile(name: str, force: bool = False, target: Path = PARAMS_FILE) -> s
             )
     write_text(target, render(params))
     return f"{target} now holds profile {name}: tasks {', '.join(params.tasks)}"
+
+
+def add_tasks(wanted: Sequence[str], target: Path = PARAMS_FILE) -> list[str]:
+    """Add tasks to the line `tasks:` of `target`, and change nothing else in it.
+
+    Returns:
+        The tasks that were not there.
+
+    Raises:
+        Psi0Error: `target` is broken, or its tasks are not written on one line.
+    """
+    known = load_params(target).tasks
+    missing = [task for task in wanted if task not in known]
+    if missing:
+        text = target.read_text()
+        changed, count = _TASKS_LINE.subn(f"tasks: [{', '.join([*known, *missing])}]", text)
+        if count != 1 or parse_params(yaml.safe_load(changed), str(target)).tasks != [*known, *missing]:
+            raise Psi0Error(f"{target}: add {', '.join(missing)} to `tasks` by hand, which is not one line there")
+        write_text(target, changed)
+    return missing
 
 
 def _fields(block: BaseModel) -> list[str]:

@@ -44,7 +44,9 @@ __all__ = [
 ]
 
 PARAMS_FILE = Path("params.yaml")
-TASKS = ("pick_can", "carry_place_can", "push_cart", "open_drawer")
+RECIPE_TASKS = ("pick_can", "carry_place_can", "push_cart")
+"""What `make recipe TASKS=all` makes."""
+TASKS = (*RECIPE_TASKS, "open_drawer")
 """Tasks that the simulator knows."""
 RECORDER = "recorder"
 """The `source` of a dataset that is recorded in the simulator."""

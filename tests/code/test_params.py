@@ -9,7 +9,7 @@ import yaml
 
 from psi0.errors import Psi0Error
 from psi0.params import Params, check_task, load_params, parse_params
-from psi0.profiles import load_profile, profile_names, render, use_profile
+from psi0.profiles import add_tasks, load_profile, profile_names, render, use_profile
 
 pytestmark = pytest.mark.usefixtures("in_repository")
 
@@ -146,3 +146,16 @@ def test_every_value_of_the_paper_profile_names_its_source() -> None:
 def test_no_value_of_learning_at_paper_scale_is_left_to_the_defaults_of_tiny(block: str) -> None:
     stated = yaml.safe_load(Path("params/paper.yaml").read_text())[block]
     assert set(stated) == set(type(getattr(Params(), block)).model_fields)
+
+
+def test_tasks_are_added_to_their_line_and_nothing_else_changes(tmp_path: Path) -> None:
+    target = tmp_path / "params.yaml"
+    use_profile("tiny", target=target)
+    before = target.read_text()
+    assert add_tasks(["pick_can", "push_cart"], target) == ["push_cart"]
+    assert target.read_text() == before.replace("tasks: [pick_can]", "tasks: [pick_can, push_cart]")
+    assert add_tasks(["push_cart"], target) == []
+    target.write_text("tasks:\n- pick_can\n")
+    with pytest.raises(Psi0Error, match=r"push_cart .*by hand"):
+        add_tasks(["push_cart"], target)
+    assert target.read_text() == "tasks:\n- pick_can\n"
