@@ -56,7 +56,7 @@ def export_random_policy(folder: Path) -> None:
             key_points=Scale.fit(np.zeros(KEY_POINTS * 5), np.ones(KEY_POINTS * 5), clip=5.0),
         ),
         tokenizer=tokenizer,
-        lineage=Lineage(git_commit="unknown", dirty=False, params_sha256="0" * 64),
+        lineage=Lineage(params_sha256="0" * 64),
     )
     save_policy(folder / "policy", policy)
     export_folder(folder / "policy", folder / "graphs", Export())
@@ -80,7 +80,6 @@ def bundle(evidence: Path, s3: Settings, tmp_path: Path, use_settings: Callable[
     return tmp_path / "bundle"
 
 
-@pytest.mark.long
 def test_a_robot_pulls_verifies_and_plays_a_bundle(
     bundle: Path, checkout: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
