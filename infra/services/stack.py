@@ -88,7 +88,7 @@ def _check_each_has_its_own(known: list[Service]) -> None:
             if other is not service:
                 raise Psi0Error(
                     f"{other.name} and {service.name} would both listen on port {port}; put another one into {setting}"
-                    f" or {other.ports[port]} (S3 and Ray take several in a row: `psi0 status` shows each)"
+                    f" or {other.ports[port]} (S3 and Ray take several in a row)"
                 )
 
 
