@@ -46,8 +46,8 @@ for name in ("metrics.json", "quality.json"):
 
 
 PLUMBING = (
-    *("connection", "errors", "explain", "files", "lineage", "params", "paths", "progress", "seeds", "settings"),
-    "storage",
+    *("cluster", "connection", "errors", "explain", "files", "lineage", "params", "paths", "progress"),
+    *("seeds", "settings", "storage"),
 )
 """Modules of psi0 that compute nothing of a result: how files are written, found and checked, and what is said."""
 OPENED = """
