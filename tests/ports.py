@@ -21,3 +21,10 @@ def free_ports(count: int, spread: int = 10000) -> int:
             for probe in probes:
                 probe.close()
     raise AssertionError("no free ports")
+
+
+def stack_ports() -> dict[str, str]:
+    """Settings that give a whole stack of services ports of its own; S3 takes three from its inner one, Ray three."""
+    first = free_ports(10)
+    places = {"S3": 0, "MLFLOW": 1, "PREFECT": 2, "WATCH": 3, "S3_INTERNAL": 4, "RAY": 7}
+    return {f"PSI0_{name}_PORT": str(first + place) for name, place in places.items()}

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +13,9 @@ import yaml
 from flows.summary import Summary
 from psi0.errors import Psi0Error
 from psi0.files import write_text
+from tests.ports import stack_ports
 
-_PORTS = ("S3", "S3_INTERNAL", "MLFLOW", "PREFECT", "RAY", "WATCH")
 _OWN = ("PSI0_", "PREFECT_", "MLFLOW_")
-_SHIFT = 10_000
-"""The S3 server opens a second port this far above each of its own."""
 
 
 class Checkout:
@@ -28,7 +25,7 @@ class Checkout:
         self.folder = folder.absolute() / "checkout"
         self._source = Path.cwd()
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
-        self._environment |= {f"PSI0_{name}_PORT": str(port) for name, port in zip(_PORTS, _free_ports(), strict=True)}
+        self._environment |= stack_ports()
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._environment |= {"PATH": path, "PYTHONPATH": str(self.folder), "DVC_NO_ANALYTICS": "1"}
 
@@ -113,19 +110,3 @@ class Checkout:
 
 def _program(name: str) -> str:
     return str(Path(sys.executable).parent / name)
-
-
-def _free_ports() -> list[int]:
-    """Ports that are free now, and so are those that the S3 server opens above them."""
-    found: list[int] = []
-    for port in range(16_300, 25_000, 7):
-        try:
-            for one in (port, port + _SHIFT):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", one))
-        except OSError:
-            continue
-        found.append(port)
-        if len(found) == len(_PORTS):
-            return found
-    raise Psi0Error("no free ports between 16300 and 25000; end what listens there")

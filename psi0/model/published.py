@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import safe_open
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from psi0.errors import Psi0Error
 from psi0.files import read_json, write_bytes
 from psi0.model.config import System1Config
-from psi0.model.system1 import ActionExpert, sinusoid
+from psi0.model.system1 import ActionExpert, read_tensors, sinusoid
 
 KEPT = "published_only.safetensors"
 """Beside `system1.safetensors`: what the published file holds and ours does not."""
@@ -207,16 +207,6 @@ def read_published(weights: Path, sizes: Path) -> Published:
     """Read a published head. Raises `Psi0Error` for an unreadable file, and as `from_published` does."""
     config = read_sizes(sizes).ours()
     return from_published(read_tensors(weights), config, str(weights))
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file. Raises `Psi0Error` when it is missing or broken."""
-    if not file.is_file():
-        raise Psi0Error(f"{file} is missing")
-    try:
-        return load_file(file)
-    except Exception as error:
-        raise Psi0Error(f"{file} is not a safetensors file ({error}); it may be truncated") from None
 
 
 def save_imported(folder: Path, published: Published) -> None:

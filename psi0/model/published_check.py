@@ -9,8 +9,7 @@ from torch import Tensor
 
 from psi0.errors import Psi0Error
 from psi0.model.flow import sample_actions
-from psi0.model.published import read_tensors
-from psi0.model.system1 import TIME_SCALE, ActionExpert
+from psi0.model.system1 import TIME_SCALE, ActionExpert, read_tensors
 
 LIMIT = 1e-5
 """Largest absolute difference that counts as the same function in fp32."""

@@ -261,18 +261,23 @@ class ActionExpert(nn.Module):
         return expert
 
 
+def read_tensors(file: Path, where: str = "check its path", mend: str = "fetch it again") -> dict[str, Tensor]:
+    """Tensors of a safetensors file. Raises `Psi0Error`, with these remedies, when it is missing or broken."""
+    if not file.is_file():
+        raise Psi0Error(f"{file} is missing; {where}")
+    try:
+        return load_file(file)
+    except Exception as error:
+        raise Psi0Error(f"{file} is not a safetensors file ({error}); it may be truncated: {mend}") from None
+
+
 def load_weights(module: nn.Module, file: Path, absent: AbstractSet[str] = frozenset()) -> None:
     """Load a safetensors file into a module, every name but those in `absent`.
 
     Raises:
         Psi0Error: the file is missing, broken, or its names and shapes are not the module's.
     """
-    if not file.is_file():
-        raise Psi0Error(f"{file} is missing; run the stage that makes it (`dvc repro`) or `dvc pull`")
-    try:
-        state = load_file(file)
-    except Exception as error:
-        raise Psi0Error(f"{file} is not a safetensors file ({error}); it may be truncated: rebuild it") from None
+    state = read_tensors(file, "run the stage that makes it (`dvc repro`) or `dvc pull`", "rebuild it")
     try:
         result = module.load_state_dict(state, strict=False)
     except RuntimeError as error:

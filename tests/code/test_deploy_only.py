@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from psi0.connection import connect
@@ -25,40 +24,14 @@ ABSENT = ("torch", "ray", "mujoco", "mlflow", "prefect", "dvc", "transformers", 
 def export_random_policy(folder: Path) -> None:
     """Graphs of a whole policy with random weights."""
     from psi0.export.stage import export_folder
-    from psi0.lineage import Lineage
     from psi0.model import text
-    from psi0.model.normalizer import ACTION_CLIP, STATE_CLIP, Normalizer, Scale
-    from psi0.model.policy_config import PolicyConfig
-    from psi0.model.policy_folder import PolicyFolder, save_policy
-    from psi0.model.system1 import ActionExpert
-    from psi0.params import Export, System1
-    from tests.model.tiny_policy import HEIGHT, HORIZON, KEY_POINTS, WIDTH, make_system2
+    from psi0.model.policy_folder import save_policy
+    from psi0.params import Export
+    from tests.model.tiny_policy import ACTION_TOKENS, make_policy
 
     tokenizer = text.built_in_tokenizer()
-    text.add_action_tokens(tokenizer, 256)
-    low, high = np.full(36, -0.5), np.full(36, 0.5)
-    policy = PolicyFolder(
-        config=PolicyConfig(
-            task="pick_can",
-            policy_hz=10,
-            horizon=HORIZON,
-            execute=4,
-            euler_steps=3,
-            max_delay=4,
-            camera_height=HEIGHT,
-            camera_width=WIDTH,
-        ),
-        system2=make_system2(tokenizer),
-        system1=ActionExpert.create(System1(hidden_size=64), horizon=HORIZON, context_size=64, seed=1),
-        normalizer=Normalizer(
-            state=Scale.fit(low[:32], high[:32], clip=STATE_CLIP),
-            action=Scale.fit(low, high, clip=ACTION_CLIP),
-            key_points=Scale.fit(np.zeros(KEY_POINTS * 5), np.ones(KEY_POINTS * 5), clip=5.0),
-        ),
-        tokenizer=tokenizer,
-        lineage=Lineage(params_sha256="0" * 64),
-    )
-    save_policy(folder / "policy", policy)
+    text.add_action_tokens(tokenizer, ACTION_TOKENS)
+    save_policy(folder / "policy", make_policy(tokenizer))
     export_folder(folder / "policy", folder / "graphs", Export())
 
 

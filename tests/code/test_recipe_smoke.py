@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports import free_ports
+from tests.ports import stack_ports
 
 pytestmark = pytest.mark.smoke
 
@@ -19,13 +19,9 @@ pytestmark = pytest.mark.smoke
 def workspace(checkout: Callable[[str], Path]) -> Iterator[tuple[Path, dict[str, str]]]:
     """A checkout with the smoke profile, its own services and ports; the services are stopped afterwards."""
     folder = checkout("smoke")
-    # The S3 server takes three ports from its internal one, Ray three from its own.
-    places = {"S3": 0, "MLFLOW": 1, "PREFECT": 2, "WATCH": 3, "S3_INTERNAL": 4, "RAY": 7}
-    first = free_ports(10)
-    ports = {f"PSI0_{name}_PORT": str(first + place) for name, place in places.items()}
     own = ("PSI0_", "PREFECT_", "MLFLOW_")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(own)}
-    environment |= ports
+    environment |= stack_ports()
     subprocess.run(["psi0", "params", "use", "smoke"], cwd=folder, check=True, env=environment)
     try:
         yield folder, environment
