@@ -71,8 +71,8 @@ class Control(Block):
 class Camera(Block):
     """The head camera's image as recorded and as System-2 sees it."""
 
-    width: Positive = Field(128, description="Image width [pixels]")
-    height: Positive = Field(96, description="Image height [pixels]")
+    width: Positive = Field(144, description="Image width [pixels]")
+    height: Positive = Field(80, description="Image height [pixels]")
 
 
 class Robot(Block):

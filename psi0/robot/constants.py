@@ -103,12 +103,12 @@ COMMAND_LIMITS = {
 STANDING_DEAD_ZONE = 0.05
 """Velocity commands all below this mean standing [m/s, rad/s]."""
 
-HEAD_CAMERA_POSITION = (0.08, 0.0, 0.44)
-"""Head camera in `torso_link` [m]; the real D435i's frame lies at (0.0576, 0.0175, 0.4299) in Unitree's URDF."""
-HEAD_CAMERA_PITCH = 0.8378
-"""Downward pitch of the head camera [rad]: 48 degrees, 47.6 in Unitree's URDF."""
-HEAD_CAMERA_FIELD_OF_VIEW = 75.0
-"""Vertical field of view [degrees]. The D435i's colour sensor has 42; the simulated one is wider."""
+HEAD_CAMERA_POSITION = (0.0576235, 0.01753, 0.42987)
+"""Head camera (RealSense D435i) in `torso_link` [m], from `d435_joint` of Unitree's URDF."""
+HEAD_CAMERA_PITCH = 0.8307767
+"""Downward pitch of the head camera [rad], from the same joint."""
+HEAD_CAMERA_FIELD_OF_VIEW = (69.0, 42.0)
+"""Horizontal and vertical field of view of the D435i's colour sensor [degrees]."""
 
 GRASP_POINT = {"left": (0.115, -0.042, 0.0), "right": (0.115, 0.042, 0.0)}
 """Point between the fingers and the thumb, in the frame of `<side>_wrist_yaw_link` [m]."""

@@ -9,7 +9,10 @@ GRIP_X, GRIP_Y, GRIP_HEIGHT = -0.27, 0.20, 0.88
 DRAWER_HEIGHT, HANDLE_OUT = 0.87, 0.065
 """Middle of the drawer above the floor; how far its handle stands out of the cabinet's front, which is x = 0 [m]."""
 CABINET_WIDTH, CABINET_TOP = 0.60, 1.05
-MARK_POST_X, MARK_POST_Y, MARK_POST_HEIGHT = 0.42, 0.36, 0.70
+BAY_HALF_LENGTH, BAY_HALF_WIDTH = 0.38, 0.30
+"""The painted field of a bay, in its frame: x along the cart's way, y across it [m]."""
+DRAWER_HALF_WIDTH, DRAWER_HALF_HEIGHT = CABINET_WIDTH / 2 - 0.03, 0.135
+_POST_X, _POST_Y, _POST_HEIGHT = 0.42, 0.36, 0.70
 
 _BOX, _CYLINDER = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
 _GRASP_FRICTION = [1.2, 0.02, 0.001]
@@ -52,13 +55,15 @@ def add_cart(spec: mujoco.MjSpec, name: str) -> None:
 def add_bay(spec: mujoco.MjSpec, name: str) -> None:
     """A place on the floor for the cart, placed by hand: a painted field `name`, and two posts at its far corners."""
     bay = spec.worldbody.add_body(name=name, mocap=True)
-    bay.add_geom(name=name, type=_BOX, pos=[0, 0, 0.001], size=[0.38, 0.30, 0.001], contype=0, conaffinity=0)
-    for index, y in enumerate((MARK_POST_Y, -MARK_POST_Y)):
+    bay.add_geom(
+        name=name, type=_BOX, pos=[0, 0, 0.001], size=[BAY_HALF_LENGTH, BAY_HALF_WIDTH, 0.001], contype=0, conaffinity=0
+    )
+    for index, y in enumerate((_POST_Y, -_POST_Y)):
         bay.add_geom(
             name=f"{name}_post_{index}",
             type=_CYLINDER,
-            pos=[MARK_POST_X, y, MARK_POST_HEIGHT / 2],
-            size=[0.025, MARK_POST_HEIGHT / 2, 0],
+            pos=[_POST_X, y, _POST_HEIGHT / 2],
+            size=[0.025, _POST_HEIGHT / 2, 0],
         )
 
 
@@ -85,7 +90,9 @@ def add_cabinet(spec: mujoco.MjSpec, name: str) -> None:
         damping=[_DRAWER_DAMPING, 0, 0],
         frictionloss=_DRAWER_FRICTION,
     )
-    drawer.add_geom(name=name, type=_BOX, pos=[0.01, 0, 0], size=[0.01, half - 0.03, 0.135], mass=1.0)
+    drawer.add_geom(
+        name=name, type=_BOX, pos=[0.01, 0, 0], size=[0.01, DRAWER_HALF_WIDTH, DRAWER_HALF_HEIGHT], mass=1.0
+    )
     drawer.add_geom(
         type=_BOX, pos=[0.2, 0, -0.11], size=[0.2, half - 0.04, 0.01], mass=1.0, rgba=_WOOD, contype=0, conaffinity=0
     )

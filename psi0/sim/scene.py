@@ -8,8 +8,7 @@ TABLE_HEIGHT = 0.74
 """Top of the table above the floor [m]."""
 TABLE_DEPTH, TABLE_WIDTH = 0.5, 1.0
 """The table's front edge lies on x = 0; it is centred on y = 0 [m]."""
-TABLE_FRONT_CORNERS = np.array([[0.0, TABLE_WIDTH / 2, TABLE_HEIGHT], [0.0, -TABLE_WIDTH / 2, TABLE_HEIGHT]])
-"""`(2, 3)` [m]."""
+_BESIDE = 0.2
 THIRD_PERSON_CAMERA = "third_person"
 FLOOR_MATERIAL = "floor"
 
@@ -94,6 +93,11 @@ def add_table(spec: mujoco.MjSpec, adjustable: bool = False) -> None:
             pos=[0.3, y, top - _TABLE_TOP - leg_height / 2],
             size=[_LEG / 2, _LEG / 2, leg_height / 2],
         )
+
+
+def edge_beside(position: np.ndarray, height: float) -> np.ndarray:
+    """Two points `(2, 3)` on the front edge of a table of some height, 20 cm to the left and right of a thing [m]."""
+    return np.array([[0.0, position[1] + _BESIDE, height], [0.0, position[1] - _BESIDE, height]])
 
 
 def add_can(spec: mujoco.MjSpec, name: str, radius: float, half_height: float, mass: float) -> None:

@@ -14,7 +14,7 @@ from psi0.params import Camera, Control
 from psi0.robot.constants import DEFAULT_ARMS, DEFAULT_LOWER_BODY, NOMINAL_HEIGHT
 from psi0.robot.layout import ACTION_SIZE, ActionPart
 from psi0.robot.limits import load_limits
-from psi0.robot.model import HEAD_CAMERA, robot_spec
+from psi0.robot.model import HEAD_CAMERA, head_camera_field_of_view, robot_spec
 from psi0.robot.physics import mujoco
 from psi0.robot.system0 import System0, WalkingPolicy
 from psi0.seeds import EVALUATION_SEEDS_START
@@ -79,6 +79,7 @@ class World:
         spec.option.timestep = 1.0 / PHYSICS_HZ
         add_room(spec)
         self.model = compile_task(task, spec)
+        self.model.cam_fovy[self.model.camera(HEAD_CAMERA).id] = head_camera_field_of_view(camera.height, camera.width)
         self.data = mujoco.MjData(self.model)
         self.view = View(self.model, self.data)
         self.body = Body(self.model, self.data)

@@ -14,7 +14,7 @@ from psi0.robot import assets, layout
 from psi0.robot.constants import NOMINAL_HEIGHT, servo_gains
 from psi0.robot.kinematics import ArmKinematics
 from psi0.robot.limits import Limits, load_limits
-from psi0.robot.model import read_model, robot_spec
+from psi0.robot.model import head_camera_field_of_view, read_model, robot_spec
 from psi0.robot.stage import make_robot
 from psi0.robot.system0 import Proprioception, WalkingPolicy, hidden_offset
 
@@ -159,3 +159,10 @@ def test_height_and_torso_are_offsets_of_legs_and_waist() -> None:
     offset = dict(zip(layout.LOWER_BODY_JOINTS, hidden_offset(command), strict=True))
     assert offset["left_knee_joint"] == pytest.approx(0.6) and offset["right_hip_pitch_joint"] == pytest.approx(-0.3)
     assert [offset[f"waist_{axis}_joint"] for axis in ("roll", "pitch", "yaw")] == pytest.approx([0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize(("height", "width", "degrees"), [(80, 144, 41.8), (240, 320, 42.0), (42, 420, 7.9)])
+def test_a_picture_shows_no_more_than_the_camera_sees(height: int, width: int, degrees: float) -> None:
+    down = head_camera_field_of_view(height, width)
+    across = 2 * np.rad2deg(np.arctan(np.tan(np.deg2rad(down) / 2) * width / height))
+    assert down == pytest.approx(degrees, abs=0.1) and across <= 69.0 + 1e-9 and down <= 42.0 + 1e-9

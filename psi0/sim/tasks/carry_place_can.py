@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from psi0.robot.physics import mujoco
 from psi0.sim.scene import (
-    TABLE_FRONT_CORNERS,
-    TABLE_HEIGHT,
     TABLE_WIDTH,
     add_bystander,
     add_can,
     add_mark,
     add_table,
+    edge_beside,
     quaternion_z,
 )
 from psi0.sim.tasks.base import HANDS, Color, FailureTag, Progress, Start, Task, View
@@ -53,7 +52,7 @@ class CarryPlaceCan(Task):
     average_place = (sum(CAN_X) / 2, sum(CAN_Y) / 2, sum(HEIGHTS) / 2 + CAN_HALF_HEIGHT)
     average_mark = (sum(MARK_X) / 2, sum(MARK_Y) / 2, sum(HEIGHTS) / 2)
     average_start = Start(sum(ROBOT_X) / 2, sum(ROBOT_Y) / 2, sum(ROBOT_YAW) / 2)
-    key_point_names = ("can", "mark", "table_front_left", "table_front_right")
+    key_point_names = ("can", "mark", "edge_left", "edge_right")
     side_view = ((1.60, -1.60, 1.50), (-0.05, 0.05, 0.67))
     colors: ClassVar[dict[str, Color]] = {"mark": ((0.33, 0.42), (0.75, 1.0), (0.5, 0.8))}
 
@@ -98,9 +97,9 @@ class CarryPlaceCan(Task):
         return self._rests(view, 0.005) and not view.touching("can", HANDS)
 
     def key_points(self, view: View) -> NDArray[np.float64]:
-        """The can's centre, the mark's, and the two front corners of the table `(4, 3)` [m]."""
-        corners = TABLE_FRONT_CORNERS + np.array([0.0, 0.0, view.position("table")[2] - TABLE_HEIGHT])
-        return np.concatenate([view.position("can")[None], view.position("mark")[None], corners])
+        """The can's centre, the mark's, and the table's front edge to the can's left and right `(4, 3)` [m]."""
+        can, height = view.position("can"), float(view.position("table")[2])
+        return np.concatenate([can[None], view.position("mark")[None], edge_beside(can, height)])
 
     def update(self, view: View, progress: Progress, seconds: float) -> None:
         """Note touch, lift and where the can rests; end with success, or when it falls off the table."""

@@ -6,7 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psi0.robot.physics import mujoco
-from psi0.sim.furniture import CABINET_TOP, CABINET_WIDTH, DRAWER_HEIGHT, HANDLE_OUT, add_cabinet
+from psi0.sim.furniture import (
+    CABINET_TOP,
+    DRAWER_HALF_HEIGHT,
+    DRAWER_HALF_WIDTH,
+    DRAWER_HEIGHT,
+    HANDLE_OUT,
+    add_cabinet,
+)
 from psi0.sim.scene import add_bystander, quaternion_z
 from psi0.sim.tasks.base import HANDS, Color, FailureTag, Progress, Start, Task, View
 
@@ -18,7 +25,8 @@ HOLD_SECONDS = 1.0
 
 _BYSTANDERS = {"carton": ("box", (0.05, 0.07, 0.08)), "jar": ("cylinder", (0.04, 0.04, 0.06))}
 _WOOD: Color = ((0.05, 0.12), (0.2, 0.5), (0.5, 0.8))
-_CORNERS = np.array([[0.0, y, CABINET_TOP] for y in (CABINET_WIDTH / 2, -CABINET_WIDTH / 2)])
+_CORNERS = np.array([[0.0, y, -DRAWER_HALF_HEIGHT] for y in (DRAWER_HALF_WIDTH, -DRAWER_HALF_WIDTH)])
+"""Lower corners of the drawer's front, from its middle [m]."""
 
 
 class OpenDrawer(Task):
@@ -35,7 +43,7 @@ class OpenDrawer(Task):
     object_name = "drawer"
     average_place = (-HANDLE_OUT, 0.0, DRAWER_HEIGHT)
     average_start = Start(sum(ROBOT_X) / 2, sum(ROBOT_Y) / 2, sum(ROBOT_YAW) / 2)
-    key_point_names = ("handle", "cabinet_front_left", "cabinet_front_right")
+    key_point_names = ("handle", "drawer_left", "drawer_right")
     side_view = ((-1.30, -2.10, 1.45), (-0.15, -0.05, 0.72))
     colors: ClassVar[dict[str, Color]] = {
         **{f"cabinet_{part}": _WOOD for part in ("base", "top", "side_0", "side_1")},
@@ -61,8 +69,9 @@ class OpenDrawer(Task):
         return view.slid("drawer") < 0.005 and not view.touching("drawer", HANDS)
 
     def key_points(self, view: View) -> NDArray[np.float64]:
-        """The handle and the upper front corners of the cabinet `(3, 3)` [m]."""
-        return np.concatenate([view.position("drawer")[None] - np.array([HANDLE_OUT, 0.0, 0.0]), _CORNERS])
+        """The handle and the lower corners of the drawer's front `(3, 3)` [m]."""
+        drawer = view.position("drawer")
+        return np.concatenate([[drawer - np.array([HANDLE_OUT, 0.0, 0.0])], drawer + _CORNERS])
 
     def update(self, view: View, progress: Progress, seconds: float) -> None:
         """Note touch and the first centimetres; end with success after one second open."""

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from psi0.robot.physics import mujoco
 from psi0.sim.scene import (
-    TABLE_FRONT_CORNERS,
     TABLE_HEIGHT,
     TABLE_WIDTH,
     add_bystander,
     add_can,
     add_table,
+    edge_beside,
     quaternion_z,
 )
 from psi0.sim.tasks.base import Progress, Start, Task, View
@@ -46,7 +46,7 @@ class PickCan(Task):
     object_name = "can"
     average_place = (sum(CAN_X) / 2, sum(CAN_Y) / 2, TABLE_HEIGHT + CAN_HALF_HEIGHT)
     average_start = Start(sum(ROBOT_X) / 2, sum(ROBOT_Y) / 2, sum(ROBOT_YAW) / 2)
-    key_point_names = ("can", "table_front_left", "table_front_right")
+    key_point_names = ("can", "edge_left", "edge_right")
 
     def build(self, spec: mujoco.MjSpec) -> None:
         """A table with a can, and two things at its far edge, out of the way of the reaching arm."""
@@ -76,8 +76,9 @@ class PickCan(Task):
         return abs(rise) < 0.005 and view.upright("can") > 0.99 and view.speed("can") < 0.02
 
     def key_points(self, view: View) -> NDArray[np.float64]:
-        """The can's centre and the two front corners of the table `(3, 3)` [m]."""
-        return np.concatenate([view.position("can")[None], TABLE_FRONT_CORNERS])
+        """The can's centre and the table's front edge to its left and right `(3, 3)` [m]."""
+        can = view.position("can")
+        return np.concatenate([can[None], edge_beside(can, TABLE_HEIGHT)])
 
     def update(self, view: View, progress: Progress, seconds: float) -> None:
         """Note touch and lift; end with success after one second up, or when the can falls off the table."""

@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 
 from psi0.robot.physics import mujoco
 from psi0.sim.furniture import (
+    BAY_HALF_LENGTH,
+    BAY_HALF_WIDTH,
     GRIP_HEIGHT,
     GRIP_X,
     GRIP_Y,
-    MARK_POST_HEIGHT,
-    MARK_POST_X,
-    MARK_POST_Y,
     add_bay,
     add_cart,
     on_floor,
@@ -37,7 +36,7 @@ _AT_REST = 0.05
 _BYSTANDERS = {"carton": ("box", (0.15, 0.20, 0.20)), "barrel": ("cylinder", (0.15, 0.15, 0.30))}
 _GREEN: Color = ((0.33, 0.42), (0.75, 1.0), (0.5, 0.8))
 _GRIPS = np.array([[GRIP_X, GRIP_Y, GRIP_HEIGHT], [GRIP_X, -GRIP_Y, GRIP_HEIGHT]])
-_POSTS = np.array([[MARK_POST_X, y, MARK_POST_HEIGHT] for y in (MARK_POST_Y, -MARK_POST_Y)])
+_BAY_FRONT = np.array([[-BAY_HALF_LENGTH, y, 0.0] for y in (BAY_HALF_WIDTH, -BAY_HALF_WIDTH)])
 
 
 class PushCart(Task):
@@ -56,7 +55,7 @@ class PushCart(Task):
     average_mark = ((sum(CART_X) / 2 + _AHEAD, _AHEAD * math.tan(_BEND / 2)), _BEND)
     """Where the bay is on average when it lies to the left: position [m] and yaw [rad]."""
     average_start = Start(sum(ROBOT_X) / 2, sum(ROBOT_Y) / 2, sum(ROBOT_YAW) / 2)
-    key_point_names = ("grip_left", "grip_right", "mark", "post_left", "post_right")
+    key_point_names = ("grip_left", "grip_right", "mark", "bay_left", "bay_right")
     side_view = ((2.60, -3.90, 2.30), (0.95, 0.10, 0.45))
     colors: ClassVar[dict[str, Color]] = {
         "mark": _GREEN,
@@ -90,11 +89,11 @@ class PushCart(Task):
         return view.upright("cart") > 0.999 and view.speed("cart") < 0.02 and not view.touching("cart", HANDS)
 
     def key_points(self, view: View) -> NDArray[np.float64]:
-        """The two grips, the bay's middle and the tops of its posts `(5, 3)` [m]."""
+        """The two grips, the bay's middle and its two corners on the cart's side `(5, 3)` [m]."""
         cart, mark = view.position("cart"), view.position("mark")
         grips = on_floor((cart[0], cart[1]), view.heading("cart"), _GRIPS)
-        posts = on_floor((mark[0], mark[1]), view.heading("mark"), _POSTS)
-        return np.concatenate([grips, mark[None], posts])
+        corners = on_floor((mark[0], mark[1]), view.heading("mark"), _BAY_FRONT)
+        return np.concatenate([grips, mark[None], corners])
 
     def update(self, view: View, progress: Progress, seconds: float) -> None:
         """Note touch and the way made with both hands; end with success after one second in the bay."""
