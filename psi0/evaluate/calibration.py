@@ -111,8 +111,8 @@ def calibrate(params: Params, task: str, runs: int) -> Calibration:
     rival = find_rival(p0, p1, gate.alpha, exact[p1].accepted) if isinstance(test, SequentialTest) else None
     rates = [_simulate(test, rate, known, rival, runs, random) for rate, known in exact.items()]
     controls = {
-        str(name): _control(ControlTest(c, params.evaluation.control_episodes))
-        for name, c in gate.control_ceilings.items()
+        name: _control(ControlTest(ceiling, params.evaluation.control_episodes))
+        for name, ceiling in params.control_ceilings(task).items()
     }
     by_rate = {rate.success_rate: rate for rate in rates}
     return Calibration(

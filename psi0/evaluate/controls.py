@@ -5,7 +5,7 @@ A policy that succeeds without its eyes proves that the task is too easy, not th
 
 import hashlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,56 +19,85 @@ if TYPE_CHECKING:
 GRAY = 128
 """Value of every pixel of the blind control's image: the middle of the range, what a normaliser maps to about 0."""
 OTHER_SEEDS_TRIED = 60
+ATTEMPTED = "attempted"
+"""Tag of an episode without its object in which the policy went through the motion all the same."""
 
 
-class Eyes(Protocol):
-    """What the policy sees of the world."""
+class UnavailableControlError(Psi0Error):
+    """This control makes no sense in this world: no episode of it can be run."""
+
+
+class Eyes:
+    """What the policy is given of the world: here, without any control, the world as it is."""
 
     def reset(self, seed: int, world: "World") -> None:
         """Begin the episode of a seed, to which the world was just reset."""
-        ...
 
     def image(self, world: "World") -> NDArray[np.uint8]:
         """The image `(height, width, 3)` that stands in for the head camera's at this moment."""
-        ...
+        return world.head_camera()
+
+    def instruction(self, world: "World") -> str:
+        """What the policy is told to do."""
+        return world.instruction
 
     def step(self, action: NDArray[np.float32]) -> None:
         """Told of every action that the world executed."""
-        ...
+
+    def ends(self, world: "World") -> str | None:
+        """The tag with which this control ends the episode now, if it does."""
+        return None
 
 
-class OpenEyes:
-    """No control: the head camera as it is."""
-
-    def reset(self, seed: int, world: "World") -> None:
-        """Nothing to prepare."""
-
-    def image(self, world: "World") -> NDArray[np.uint8]:
-        """The head camera's image."""
-        return world.head_camera()
-
-    def step(self, action: NDArray[np.float32]) -> None:
-        """Nothing to follow."""
-
-
-class BlindEyes:
+class BlindEyes(Eyes):
     """Control `blind`: a constant gray image. State and instruction are the world's own."""
 
     def __init__(self, height: int, width: int) -> None:
         self._image = np.full((height, width, 3), GRAY, np.uint8)
 
-    def reset(self, seed: int, world: "World") -> None:
-        """Nothing to prepare."""
-
     def image(self, world: "World") -> NDArray[np.uint8]:
         """The same gray image, always."""
         return self._image
 
-    def step(self, action: NDArray[np.float32]) -> None:
-        """Nothing to follow."""
+
+class MisledEars(Eyes):
+    """Control `wrong_instruction`: the policy is told to take the other of two objects; taking it is a failure.
+
+    A policy that succeeds does not listen.
+    """
+
+    def reset(self, seed: int, world: "World") -> None:
+        """Raises `UnavailableControlError` where there is nothing to choose from."""
+        if world.other_instruction == world.instruction:
+            raise UnavailableControlError(
+                "control wrong_instruction needs two objects to choose from: set scene.objects to 2 (pick_can and "
+                "carry_place_can have a choice)"
+            )
+
+    def instruction(self, world: "World") -> str:
+        """The instruction that names the other object."""
+        return world.other_instruction
 
 
-class SwappedEyes:
+class RemovedObject(Eyes):
+    """Control `object_removed`: the object is taken away before the policy looks, so nothing can succeed.
+
+    It reports how often the policy goes through the motion all the same; such an episode ends as `attempted`.
+    """
+
+    def reset(self, seed: int, world: "World") -> None:
+        """Take the object away. Raises `UnavailableControlError` where it cannot be."""
+        try:
+            world.remove_object()
+        except Psi0Error as error:
+            raise UnavailableControlError(f"control object_removed: {error}") from None
+
+    def ends(self, world: "World") -> str | None:
+        """`attempted` as soon as the robot has gone through the motion."""
+        return ATTEMPTED if world.attempted() else None
+
+
+class SwappedEyes(Eyes):
     """Control `swapped_image`: the camera shows another seed's scene, in a second world that moves along.
 
     The second world is reset to a seed derived from the first and executes the very same actions, so the images move
@@ -119,7 +148,12 @@ def other_seed(seed: int, attempt: int) -> int:
     return other if other != seed else other + 1
 
 
-CONTROLS = ("none", "blind", "swapped_image")
+CONTROLS = ("none", "blind", "swapped_image", "wrong_instruction", "object_removed")
+_WITHOUT_OPTIONS: dict[str, type[Eyes]] = {
+    "none": Eyes,
+    "wrong_instruction": MisledEars,
+    "object_removed": RemovedObject,
+}
 
 
 def make_eyes(
@@ -131,8 +165,8 @@ def make_eyes(
     swap_distance: float = 0.0,
 ) -> Eyes:
     """The eyes of a control. Raises `Psi0Error` for an unknown name."""
-    if control == "none":
-        return OpenEyes()
+    if control in _WITHOUT_OPTIONS:
+        return _WITHOUT_OPTIONS[control]()
     if control == "blind":
         return BlindEyes(height, width)
     if control == "swapped_image":

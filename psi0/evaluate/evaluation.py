@@ -1,7 +1,7 @@
 """From a policy to its evaluation files: which arms run on which seeds, and what is written down."""
 
 import importlib.metadata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from psi0.evaluate.store import Store
 from psi0.evaluate.worker import Arm, Setup
 from psi0.files import sha256_file, sha256_folder, sha256_json
 from psi0.lineage import fingerprint_code
+from psi0.machine import processor
 from psi0.params import Params
 from psi0.paths import ROBOT
 from psi0.settings import settings
@@ -64,7 +65,7 @@ class Evaluated:
 def planned_arms(params: Params, task: str, spec: PolicySpec) -> list[Arrangement]:
     """The arms that the gate needs of a policy: itself, and every control that has a ceiling."""
     arms = [planned_arm(params, task, spec, POLICY_ARM)]
-    return [*arms, *(planned_arm(params, task, spec, name) for name in params.gate.control_ceilings)]
+    return [*arms, *(planned_arm(params, task, spec, name) for name in params.control_ceilings(task))]
 
 
 def evaluate_planned(
@@ -97,7 +98,7 @@ def planned_arm(params: Params, task: str, spec: PolicySpec, name: str) -> Arran
     if name == POLICY_ARM:
         return Arrangement(name, spec, "none", floor_test(params, task).n_max, "test")
     episodes = params.evaluation.control_episodes
-    stop = "test" if name in params.gate.control_ceilings else "limit"
+    stop = "test" if name in params.control_ceilings(task) else "limit"
     if name == SCRIPT_ARM:
         script = PolicySpec("script", spec.sha256, params.control.chunk, graphs_sha256=spec.graphs_sha256)
         return Arrangement(name, script, "blind", episodes, stop)
@@ -147,7 +148,9 @@ def evaluate(
     with _workers(setup, params.evaluation.workers) as pool, progress() as reporter:
         run_arms(runs, pool, reporter)
     return {
-        run.name: Evaluated(_evaluation(params, task, plan.sha256, arrangement, run), dict(sorted(run.films.items())))
+        run.name: Evaluated(
+            _evaluation(params, task, plan.sha256, setup.machine, arrangement, run), dict(sorted(run.films.items()))
+        )
         for run, arrangement in zip(runs, arrangements, strict=True)
     }
 
@@ -163,16 +166,25 @@ def _workers(setup: Setup, count: int) -> AbstractContextManager[Workers]:
 
 def simulator_setup(params: Params, task: str, arrangements: Sequence[Arrangement]) -> Setup:
     """What workers need to run these arms in the simulator."""
+    from psi0.sim.rendering import describe_renderer
     from psi0.sim.world import InvalidSeed, make_world
 
     return Setup(
-        make_world=partial(make_world, task, params.control, params.camera, params.evaluation.level),
+        make_world=partial(
+            make_world,
+            task,
+            params.control,
+            params.camera,
+            params.evaluation.level,
+            objects=params.objects(task),
+        ),
         invalid_seed=InvalidSeed,
         image_height=params.camera.height,
         image_width=params.camera.width,
         frames_per_second=params.control.policy_hz,
         arms=tuple(Arm(a.name, a.spec, pace(params, a.spec), a.control) for a in arrangements),
         swap_distance=params.evaluation.swap_distance,
+        machine={"renderer": describe_renderer(), "processor": processor()},
     )
 
 
@@ -193,7 +205,9 @@ def summarize(rows: Sequence[Row], descriptive: bool) -> Summary:
     )
 
 
-def _evaluation(params: Params, task: str, plan_sha256: str, arrangement: Arrangement, run: ArmRun) -> Evaluation:
+def _evaluation(
+    params: Params, task: str, plan_sha256: str, machine: Mapping[str, str], arrangement: Arrangement, run: ArmRun
+) -> Evaluation:
     rows = [episode.row for episode in run.episodes]
     fixed = arrangement.stop == "limit" or (params.gate.fixed_n > 0 and arrangement.name in (POLICY_ARM, TORCH_ARM))
     return Evaluation(
@@ -205,6 +219,7 @@ def _evaluation(params: Params, task: str, plan_sha256: str, arrangement: Arrang
         policy_sha256=arrangement.spec.sha256,
         graphs_sha256=arrangement.spec.graphs_sha256,
         delay_steps=pace(params, arrangement.spec).delay,
+        machine=dict(machine),
         seeds="plan" if arrangement.seeds is None else "range",
         summary=summarize(rows, descriptive=not fixed),
         rows=rows,

@@ -29,20 +29,24 @@ class Evidence:
     problems: list[str] = field(default_factory=list)
 
 
-def required_arms(params: Params) -> list[str]:
-    """The policy, every control that has a ceiling, and torch where the gate compares with it."""
-    return [POLICY_ARM, *params.gate.control_ceilings, *([TORCH_ARM] if params.gate.compare_torch else [])]
+def required_arms(params: Params, task: str) -> list[str]:
+    """The policy, every control of a task that has a ceiling, and torch where the gate compares with it."""
+    return [POLICY_ARM, *params.control_ceilings(task), *([TORCH_ARM] if params.gate.compare_torch else [])]
 
 
 def gather(
-    evaluation_folder: Path, graphs_folder: Path, params: Params, graph_hashes: Mapping[str, str] | None = None
+    evaluation_folder: Path,
+    graphs_folder: Path,
+    params: Params,
+    task: str,
+    graph_hashes: Mapping[str, str] | None = None,
 ) -> Evidence:
     """Read every file that a verdict needs; a missing or broken one becomes a problem, not an exception.
 
     Args:
         evaluation_folder: with the plan and a file per arm.
         graphs_folder: the graphs that were judged.
-        params: which arms are needed.
+        params: which arms are needed of the task.
         graph_hashes: SHA-256 of every file of the graphs, where somebody read them already; then only their
             manifest and parity report need to lie in `graphs_folder`.
     """
@@ -52,7 +56,7 @@ def gather(
         evidence.files[PLAN_FILE] = sha256_file(evaluation_folder / PLAN_FILE)
     except Psi0Error as error:
         evidence.problems.append(str(error))
-    for arm in required_arms(params):
+    for arm in required_arms(params, task):
         file = evaluation_folder / f"{arm}.json"
         try:
             evidence.evaluations[arm] = read_record(Evaluation, file)

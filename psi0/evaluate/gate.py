@@ -28,7 +28,7 @@ def judge_evidence(evidence: Evidence, params: Params, task: str, plan: planning
     void = list(evidence.problems)
     if evidence.plan is not None and evidence.plan.sha256 != plan_sha256:
         void.append(f"{planning.PLAN_FILE} is another plan: parameters or simulator have changed since")
-    for arm in required_arms(params):
+    for arm in required_arms(params, task):
         evaluation = evidence.evaluations.get(arm)
         if evaluation is not None:
             void += check_evaluation(evaluation, arm, evidence, params, task, plan_sha256)
@@ -90,7 +90,7 @@ def _floor(evidence: Evidence, params: Params, task: str) -> Floor | None:
 
 def _controls(evidence: Evidence, params: Params, task: str) -> dict[str, ControlResult]:
     results = {}
-    for name, ceiling in params.gate.control_ceilings.items():
+    for name, ceiling in params.control_ceilings(task).items():
         evaluation = evidence.evaluations.get(name)
         if evaluation is None:
             continue

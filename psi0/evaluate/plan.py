@@ -32,7 +32,9 @@ class Plan(BaseModel):
 
     schema_version: Literal[1] = 1
     task: str
-    evaluation: dict[str, object] = Field(description="The block of params.yaml, without what changes no result")
+    evaluation: dict[str, object] = Field(
+        description="The block of params.yaml, without what changes no result, and how many of a kind the scenes show"
+    )
     gate: dict[str, object] = Field(description="The block of params.yaml, thresholds of this task only")
     control: dict[str, object]
     camera: dict[str, object]
@@ -50,9 +52,10 @@ def register(params: Params, task: str) -> Plan:
     """The plan that `params.yaml` registers for a task, with the simulator as it is now."""
     evaluation = params.evaluation.model_dump(mode="json")
     gate = params.gate.model_dump(mode="json")
+    choice = {"objects": params.objects(task)}
     return Plan(
         task=task,
-        evaluation={name: value for name, value in evaluation.items() if name not in _SETTINGS_OF_THE_RUN},
+        evaluation={name: value for name, value in evaluation.items() if name not in _SETTINGS_OF_THE_RUN} | choice,
         gate={**gate, "thresholds": {task: gate["thresholds"][task]}},
         control=params.control.model_dump(mode="json"),
         camera=params.camera.model_dump(mode="json"),

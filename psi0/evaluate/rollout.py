@@ -47,6 +47,8 @@ class World(Protocol):
     """What evaluation needs of a world; `psi0.sim.world` provides it."""
 
     instruction: str
+    other_instruction: str
+    """The instruction that means the other of two objects; `instruction` itself where there is no choice."""
     steps: int
     max_steps: int
     commanded: NDArray[Any]
@@ -66,6 +68,14 @@ class World(Protocol):
 
     def step(self, action: NDArray[np.float32]) -> Outcome | None:
         """Execute one action `(36,)` for one control step."""
+        ...
+
+    def remove_object(self) -> None:
+        """Take the task's object away, right after `reset`; nothing can succeed then."""
+        ...
+
+    def attempted(self) -> bool:
+        """Whether the robot is going through its task's motion now, though the object is away."""
         ...
 
     def object_place(self) -> NDArray[np.floating[Any]]:
@@ -187,7 +197,7 @@ def run_episode(
     def look(previous: NDArray[np.float32] | None, delay: int) -> Observation:
         image = eyes.image(world)
         pixels.update(image.tobytes())
-        return Observation(image, world.state(), world.instruction, world.steps, previous, delay)
+        return Observation(image, world.state(), eyes.instruction(world), world.steps, previous, delay)
 
     def finish(success: bool, tag: str, detail: str = "") -> Episode:
         row = Row(
@@ -211,6 +221,9 @@ def run_episode(
             eyes.step(action)
             if film is not None:
                 film(world)
+            ended = eyes.ends(world)
+            if ended is not None:
+                return finish(False, ended)
             if outcome is not None:
                 tag = SUCCESS if outcome.success else outcome.tag
                 return finish(bool(outcome.success), tag, str(getattr(outcome, "detail", "") or ""))

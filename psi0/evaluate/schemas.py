@@ -63,6 +63,9 @@ class Evaluation(_Record):
     policy_sha256: Hash
     graphs_sha256: str = Field("", description="Fingerprint of the graph folder that was judged, where there is one")
     delay_steps: Count = Field(description="Inference delay [control steps]")
+    machine: dict[str, str] = Field(
+        default_factory=dict, description="Renderer and CPU type of the simulator: on others the hashes may differ"
+    )
     seeds: Literal["plan", "range"] = Field(description="Derived from plan and policy, or given by a person")
     summary: Summary
     rows: list[Row]

@@ -51,7 +51,7 @@ def write_evaluations(folder: Path, evaluated: Mapping[str, Evaluated]) -> None:
 
 def judge(params: Params, task: str) -> None:
     """Compute the verdict from the evaluation files and write the report; leave `gate/<task>`."""
-    evidence = gather(paths.evaluation(task), paths.graphs(task), params)
+    evidence = gather(paths.evaluation(task), paths.graphs(task), params, task)
     verdict = judge_evidence(evidence, params, task)
     origin = read_origin(task, verdict.policy_sha256)
     with publish_folder(paths.gate(task)) as folder:

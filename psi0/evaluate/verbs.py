@@ -6,7 +6,7 @@ from pathlib import Path
 from psi0 import paths
 from psi0.errors import Psi0Error
 from psi0.evaluate import plan as planning
-from psi0.evaluate.controls import CONTROLS
+from psi0.evaluate.controls import ATTEMPTED, CONTROLS
 from psi0.evaluate.evaluation import Arrangement, evaluate, planned_arm
 from psi0.evaluate.evidence import POLICY_ARM, gather
 from psi0.evaluate.gate import judge_evidence, numbered
@@ -69,11 +69,14 @@ def describe(evaluation: Evaluation) -> str:
         if summary.interval.descriptive
         else ""
     )
+    attempts = sum(row.tag == ATTEMPTED for row in evaluation.rows)
     lines = [
         f"{evaluation.policy}, arm {evaluation.arm}: {summary.successes} of {summary.episodes} episodes succeeded, "
         f"{summary.success_rate:.0%}, 95 % Wilson interval {summary.interval.low:.2f} to {summary.interval.high:.2f}"
         f"{after}"
     ]
+    if attempts:
+        lines.append(f"  went through the motion without its object: {attempts} of {summary.episodes}")
     for row in evaluation.rows:
         if not row.success:
             detail = evaluation.details.get(str(row.seed), "")
@@ -86,7 +89,7 @@ def describe(evaluation: Evaluation) -> str:
 
 def recompute_verdict(params: Params, task: str) -> GateFile:
     """The verdict computed anew from `evaluation/<task>` and `models/graphs/<task>`; nothing is written."""
-    evidence = gather(paths.evaluation(task), paths.graphs(task), params)
+    evidence = gather(paths.evaluation(task), paths.graphs(task), params, task)
     return judge_evidence(evidence, params, check_task(task))
 
 

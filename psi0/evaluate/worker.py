@@ -6,13 +6,13 @@ Import little here: the module is loaded by every worker before anything heavy i
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Literal
 
 from psi0.errors import Psi0Error
-from psi0.evaluate.controls import Eyes, make_eyes
+from psi0.evaluate.controls import Eyes, UnavailableControlError, make_eyes
 from psi0.evaluate.rollout import Episode, Pace, World, run_episode
 from psi0.evaluate.video import Film
 from psi0.policy import Policy
@@ -43,6 +43,8 @@ class Setup:
     frames_per_second: int
     arms: tuple[Arm, ...]
     swap_distance: float = 0.0
+    machine: Mapping[str, str] = field(default_factory=dict)
+    """What the episodes' hashes depend on besides software: renderer and CPU type."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class Bench:
             return Answer("episode", episode, film.encode() if film else b"")
         except self._setup.invalid_seed as error:
             return Answer("invalid", message=str(error))
+        except UnavailableControlError as error:
+            return Answer("fatal", message=str(error))
         except Exception as error:
             return Answer("error", message=f"{type(error).__name__}: {error}")
 

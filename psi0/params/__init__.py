@@ -48,6 +48,8 @@ RECIPE_TASKS = ("pick_can", "carry_place_can", "push_cart")
 """What `make recipe TASKS=all` makes."""
 TASKS = (*RECIPE_TASKS, "open_drawer")
 """Tasks that the simulator knows."""
+TASKS_WITH_A_CHOICE = ("pick_can", "carry_place_can")
+"""Tasks that `scene.objects` applies to."""
 RECORDER = "recorder"
 """The `source` of a dataset that is recorded in the simulator."""
 TRIES_PER_EPISODE = 4
@@ -73,6 +75,14 @@ class Camera(Block):
 
     width: Positive = Field(144, description="Image width [pixels]")
     height: Positive = Field(80, description="Image height [pixels]")
+
+
+class Scene(Block):
+    """What stands in the simulated scenes."""
+
+    objects: Literal[1, 2] = Field(
+        1, description="Cans (and places to put them) that the can tasks show; of two, the instruction names one"
+    )
 
 
 class Robot(Block):
@@ -167,12 +177,12 @@ class TaskThreshold(Block):
         return self
 
 
-ControlName = Literal["blind", "swapped_image", "script"]
+ControlName = Literal["blind", "swapped_image", "wrong_instruction", "script"]
 EngineTarget = Literal["rtx-portable", "orin-nx", "local"]
 
 
 def _ceilings() -> dict[ControlName, float]:
-    return {"blind": 0.25, "swapped_image": 0.35, "script": 0.40}
+    return {"blind": 0.25, "swapped_image": 0.35, "wrong_instruction": 0.25, "script": 0.40}
 
 
 def _thresholds() -> dict[str, TaskThreshold]:
@@ -197,7 +207,7 @@ class Gate(Block):
     fixed_n: Natural = Field(0, description="Episodes of the exact binomial test; 0 means sequential")
     control_ceilings: dict[ControlName, Share] = Field(
         default_factory=_ceilings,
-        description="Upper 95 % confidence bound that each control must stay below",
+        description="Upper 95 % confidence bound that each control must stay below (wrong_instruction: of two objects)",
     )
     compare_torch: bool = Field(
         False, description="Run the torch policy on the same seeds; a significant difference is a refusal"
@@ -235,6 +245,7 @@ class Params(Block):
     tasks: list[str] = Field(default_factory=lambda: ["pick_can"], min_length=1, description="Tasks to train and judge")
     control: Control = Field(default_factory=Control)
     camera: Camera = Field(default_factory=Camera)
+    scene: Scene = Field(default_factory=Scene)
     robot: Robot = Field(default_factory=Robot)
     egodex: RawDataset = Field(default_factory=RawDataset)
     humanoid_everyday: RawDataset = Field(default_factory=RawDataset)
@@ -251,6 +262,15 @@ class Params(Block):
     gate: Gate = Field(default_factory=Gate)
     promote: Promote = Field(default_factory=Promote)
     publish: Publish = Field(default_factory=Publish)
+
+    def objects(self, task: str) -> int:
+        """How many of a kind the scenes of a task show."""
+        return self.scene.objects if task in TASKS_WITH_A_CHOICE else 1
+
+    def control_ceilings(self, task: str) -> dict[str, float]:
+        """The controls that a task is judged by, each with its ceiling: only of two can the wrong one be named."""
+        chosen = self.objects(task) > 1
+        return {str(n): c for n, c in self.gate.control_ceilings.items() if chosen or n != "wrong_instruction"}
 
     @model_validator(mode="after")
     def _tasks_are_known(self) -> "Params":

@@ -49,7 +49,7 @@ def judge_again(folder: Path, task: str, graph_hashes: Mapping[str, str] | None 
     params = load_params(folder / "params.yaml")
     if task not in params.gate.thresholds:
         raise Psi0Error(f"{folder / 'params.yaml'} registers no plan for {task}")
-    evidence = gather(folder / "evaluation", folder / "graphs", params, graph_hashes)
+    evidence = gather(folder / "evaluation", folder / "graphs", params, task, graph_hashes)
     return Judged(params, evidence, registered, judge_evidence(evidence, params, task, evidence.plan))
 
 

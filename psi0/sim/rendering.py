@@ -4,6 +4,7 @@ import os
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,23 @@ def describe_rendering() -> str:
     """Which back end draws, for people."""
     backend = rendering_backend()
     return f"rendering with {_NAMES.get(backend, backend)}"
+
+
+@cache
+def describe_renderer() -> str:
+    """The driver that draws and its version, as OpenGL names them; `none` where nothing can draw."""
+    try:
+        check_rendering()
+        context = mujoco.GLContext(16, 16)
+        context.make_current()
+        # Only here is it sure that a back end was chosen that PyOpenGL must serve.
+        from OpenGL import GL
+
+        found = [GL.glGetString(name) for name in (GL.GL_RENDERER, GL.GL_VERSION)]
+        context.free()
+    except (Psi0Error, ImportError, AttributeError, RuntimeError, mujoco.FatalError):
+        return "none"
+    return ", ".join(name.decode() for name in found if name) or "unknown"
 
 
 def check_rendering() -> None:

@@ -126,7 +126,7 @@ def make_demonstrations(params: Params, task: str) -> None:
         pending = folder / "pending"
         kept, tried = record_episodes(
             TeleoperationRecorder,
-            (task, params.control, params.camera, dataset.noise, dataset.recoveries),
+            (task, params.control, params.camera, params.objects(task), dataset.noise, dataset.recoveries),
             label=f"demonstrations of {task}",
             wanted=dataset.episodes,
             first_seed=dataset.seed,

@@ -1,11 +1,13 @@
-"""What changes between episodes besides poses, in three levels.
+"""What changes between episodes besides poses, and how widely those vary, in three levels.
 
 - `L0`: colours of the table, the floor, the object and the bystanders.
 - `L1`: L0, and light, head-camera mount (millimetres, half degrees), friction and mass of the object.
-- `L2`: L1 twice as wide, every colour free, and a push against the torso while the robot walks up.
+- `L2`: L1 twice as wide, every colour free that is not named, a push against the torso while the robot walks up, and
+  poses of object and robot from ranges a quarter wider (`pose_widening`).
 """
 
 import colorsys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,10 +19,12 @@ from psi0.robot.model import HEAD_CAMERA
 from psi0.robot.physics import mujoco
 from psi0.sim.scene import FLOOR_MATERIAL
 from psi0.sim.tasks.base import Task
+from psi0.sim.tasks.choice import NAMED_COLORS, Color
 
 Level = Literal["L0", "L1", "L2"]
 LEVELS: tuple[Level, ...] = ("L0", "L1", "L2")
 
+_WIDER = 1.25
 _CAN_HUE, _TABLE_HUE, _FLOOR_HUE = (-0.02, 0.03), (0.05, 0.12), (0.52, 0.68)
 _BYSTANDER_HUE = (0.25, 0.75)
 _PUSH_NEWTON, _PUSH_SECONDS, _PUSH_BEFORE = 60.0, 0.2, 3.0
@@ -32,6 +36,11 @@ def check_level(name: str) -> Level:
         if level == name:
             return level
     raise Psi0Error(f"level {name!r} does not exist; levels: {', '.join(LEVELS)}")
+
+
+def pose_widening(level: Level) -> float:
+    """How much wider the ranges are from which object and robot start."""
+    return _WIDER if level == "L2" else 1.0
 
 
 @dataclass(frozen=True)
@@ -69,9 +78,13 @@ class Variation:
         self._friction = model.geom_friction.copy()
         self._mass, self._inertia = model.body_mass.copy(), model.body_inertia.copy()
 
-    def apply(self, random: np.random.Generator) -> Push | None:
-        """Vary colours, and from L1 on the rest. Returns the push of this episode, at L2."""
-        self._paint(random)
+    def apply(self, random: np.random.Generator, names: Mapping[str, str]) -> Push | None:
+        """Vary colours, and from L1 on the rest. Returns the push of this episode, at L2.
+
+        Args:
+            names: geoms that an instruction tells apart, and the names of their colours.
+        """
+        self._paint(random, {geom: NAMED_COLORS[name] for geom, name in names.items()})
         if self._level == "L0":
             return None
         self._light_and_camera(random)
@@ -81,7 +94,7 @@ class Variation:
         start, angle = random.uniform(0.5, _PUSH_BEFORE), random.uniform(-np.pi, np.pi)
         return Push(start, start + _PUSH_SECONDS, _PUSH_NEWTON * np.array([np.cos(angle), np.sin(angle), 0.0]))
 
-    def _paint(self, random: np.random.Generator) -> None:
+    def _paint(self, random: np.random.Generator, named: Mapping[str, Color]) -> None:
         free = self._level == "L2"
         model, anywhere = self._model, (0.0, 1.0)
         model.mat_rgba[model.material(FLOOR_MATERIAL).id] = random_color(
@@ -92,8 +105,8 @@ class Variation:
         can = random_color(random, anywhere if free else _CAN_HUE, (0.8, 1.0), (0.65, 0.9))
         for index in range(model.ngeom):
             name = model.geom(index).name
-            if name in self._task.colors:
-                hue, saturation, value = self._task.colors[name]
+            if name in named or name in self._task.colors:
+                hue, saturation, value = named.get(name) or self._task.colors[name]
                 model.geom_rgba[index] = random_color(random, hue, saturation, value)
             elif name == "table":
                 model.geom_rgba[index] = table

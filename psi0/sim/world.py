@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psi0 import paths
+from psi0.errors import Psi0Error
 from psi0.params import Camera, Control
 from psi0.robot.constants import DEFAULT_ARMS, DEFAULT_LOWER_BODY, NOMINAL_HEIGHT
 from psi0.robot.layout import ACTION_SIZE, ActionPart
@@ -25,7 +26,9 @@ from psi0.sim.scene import THIRD_PERSON_CAMERA, add_room, heading, quaternion_z,
 from psi0.sim.tasks import make_task
 from psi0.sim.tasks.base import FailureTag, Progress, Start, Task, View
 from psi0.sim.tasks.check import compile_task
-from psi0.sim.variation import Level, Push, Variation
+from psi0.sim.tasks.choice import draw_names
+from psi0.sim.tasks.poses import Poses
+from psi0.sim.variation import Level, Push, Variation, pose_widening
 
 _SPAWN_HEIGHT = 0.79
 _SETTLE_SECONDS = 0.6
@@ -90,7 +93,7 @@ class World:
         self._side_renderers: dict[tuple[int, int, bool], Renderer] = {}
         self.max_steps = math.ceil(task.seconds * control.policy_hz)
         self.steps = 0
-        self.instruction = task.instructions[0]
+        self.instruction, self.other_instruction, self._names = "", "", dict[str, str]()
         self.start = task.average_start
         self.commanded = standing_command()
         self.outcome: Outcome | None = None
@@ -107,17 +110,26 @@ class World:
         poses, looks, words = (np.random.default_rng([seed, stream]) for stream in range(3))
         mujoco.mj_resetData(self.model, self.data)
         self._system0.reset()
-        self._push: Push | None = self._variation.apply(looks)
-        more = self.task.evaluation_instructions if seed >= EVALUATION_SEEDS_START else ()
-        self.instruction = str(words.choice(np.array(self.task.instructions + more)))
-        start = self.task.place(self.view, poses)
+        self._say(seed, words)
+        self._push: Push | None = self._variation.apply(looks, self._names)
+        start = self.task.place(self.view, Poses(poses, pose_widening(self.level)))
         self._put_robot(start)
         self.commanded = standing_command(self.task.start_arms)
         self.progress, self.outcome, self.steps = Progress(), None, 0
         self._settle()
         self._seed, self.start = seed, start
         self._first_key_points = self.task.key_points(self.view)
+        self._object_is_away = False
         self._digest = hashlib.sha256(self.data.qpos.tobytes())
+
+    def _say(self, seed: int, words: np.random.Generator) -> None:
+        """Draw an instruction and, with two of a kind, their colours; the other instruction means the others."""
+        task = self.task
+        template = str(words.choice(np.array(task.templates(seed >= EVALUATION_SEEDS_START))))
+        choices = task.choices if task.objects > 1 else {}
+        self._names = draw_names(words, choices)
+        self.instruction = template.format(**{meant: self._names[meant] for meant in choices})
+        self.other_instruction = template.format(**{meant: self._names[other] for meant, other in choices.items()})
 
     def _put_robot(self, start: Start) -> None:
         self.data.qpos[:3] = start.x, start.y, _SPAWN_HEIGHT
@@ -172,7 +184,8 @@ class World:
         violation = self.body.violation(self.limits)
         if violation is not None:
             return self._end("limit", violation)
-        self.task.update(self.view, self.progress, 1.0 / self.policy_hz)
+        if not self._object_is_away:
+            self.task.update(self.view, self.progress, 1.0 / self.policy_hz)
         if self.progress.ended is not None:
             return self._end(self.progress.ended)
         if self.steps >= self.max_steps:
@@ -182,6 +195,25 @@ class World:
     def _end(self, tag: FailureTag, detail: str = "") -> Outcome:
         self.outcome = Outcome(tag == "success", tag, detail)
         return self.outcome
+
+    # What controls change
+
+    def remove_object(self) -> None:
+        """Take the task's object away, right after `reset`; from then on the task cannot succeed.
+
+        Raises:
+            Psi0Error: this task's object cannot be taken away.
+        """
+        try:
+            self.task.remove(self.view)
+        except ValueError as error:
+            raise Psi0Error(f"task {self.task.name!r}: its object cannot be taken away: {error}") from None
+        mujoco.mj_forward(self.model, self.data)
+        self._object_is_away = True
+
+    def attempted(self) -> bool:
+        """Whether the robot is going through the motion of its task now, though the object is away."""
+        return self._object_is_away and self.task.attempted(self.view, self._first_key_points)
 
     # What a policy sees
 
@@ -242,6 +274,7 @@ class World:
             "level": self.level,
             "seed": self._seed,
             "instruction": self.instruction,
+            "colors": self._names,
             "robot": {"x": self.start.x, "y": self.start.y, "yaw": self.start.yaw},
             "key_points": dict(zip(self.task.key_point_names, self._first_key_points.round(4).tolist(), strict=True)),
         }
@@ -261,11 +294,12 @@ def make_world(
     level: Level = "L0",
     robot_folder: Path = paths.ROBOT,
     render: bool = True,
+    objects: int = 1,
 ) -> World:
-    """The world of a task, ready for `reset`.
+    """The world of a task, ready for `reset`, with `objects` of a kind to choose from where the task has a choice.
 
     Raises:
         Psi0Error: unknown or broken task, a missing or broken robot folder or System-0 package, a control rate above
             50 Hz, or nothing to draw with.
     """
-    return World(make_task(task), control, camera, level, robot_folder, render)
+    return World(make_task(task, objects), control, camera, level, robot_folder, render)

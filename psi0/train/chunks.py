@@ -15,7 +15,7 @@ from psi0.model.prompt import Prompt
 from psi0.robot.layout import ACTION_SIZE, STATE_SIZE
 from psi0.train.augmentation import Augmentation
 from psi0.train.engine import Batch
-from psi0.train.frames import Frames, prompt_tensors
+from psi0.train.frames import Frames, check_that_prompts_differ, prompt_tensors
 
 KEY_POINT_NUMBERS = 5
 SMALLEST_SPREAD = 0.02
@@ -46,6 +46,7 @@ class ChunkSamples(Frames):
         meaning: Literal["absolute", "delta"] = "absolute",
     ) -> None:
         super().__init__(name, dataset, training)
+        check_that_prompts_differ(dataset, prompt)
         self._prompt = prompt
         stride = dataset.fps / control.policy_hz
         if round(stride) < 1 or abs(stride - round(stride)) > 0.01 * stride:

@@ -65,3 +65,15 @@ def prompt_tensors(prompt: Prompt, instructions: Sequence[str]) -> dict[str, tor
     """Prompts of static length as `text_ids` int64 and `text_mask` bool, both `(n, length)`."""
     tokens = prompt.batch(instructions, length=prompt.length)
     return {"text_ids": torch.from_numpy(tokens.ids), "text_mask": torch.from_numpy(tokens.mask)}
+
+
+def check_that_prompts_differ(dataset: LeRobotDataset, prompt: Prompt) -> None:
+    """Raise `Psi0Error` when two instructions of a dataset are cut to the same prompt: nobody could tell them apart."""
+    said: dict[tuple[int, ...], str] = {}
+    for instruction in dataset.tasks:
+        first = said.setdefault(tuple(prompt.tokens(instruction)), instruction)
+        if first.strip().lower() != instruction.strip().lower():
+            raise Psi0Error(
+                f"{dataset.folder}: system2.max_text_tokens {prompt.max_text_tokens} cuts {first!r} and {instruction!r}"
+                " to the same prompt; raise it"
+            )

@@ -77,7 +77,7 @@ def make_workspace(folder: Path, outcomes: dict[str, list[bool]], params: Params
         series = whole[: consume(params, TASK, arm, whole).episodes]
         seeds = islice(planning.derived_seeds(plan.sha256, policy), len(series))
         write_record(evaluation / f"{arm}.json", make_evaluation(arm, rows(series, seeds), plan, policy, graphs))
-    verdict = judge_evidence(gather(evaluation, graphs, params), params, TASK)
+    verdict = judge_evidence(gather(evaluation, graphs, params, TASK), params, TASK)
     write_record(gate / "gate.json", verdict)
     (gate / "report.html").write_text("<h1>report</h1>")
     write_json(folder / paths.ROBOT / "limits.json", {"schema_version": 1})

@@ -46,7 +46,7 @@ for name in ("metrics.json", "quality.json"):
 
 
 PLUMBING = (
-    *("cluster", "connection", "errors", "explain", "files", "lineage", "params", "paths", "progress"),
+    *("cluster", "connection", "errors", "explain", "files", "lineage", "machine", "params", "paths", "progress"),
     *("seeds", "settings", "storage"),
 )
 """Modules of psi0 that compute nothing of a result: how files are written, found and checked, and what is said."""

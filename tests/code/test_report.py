@@ -32,7 +32,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def report_again(file: Path, registered: Registered | None = None, with_origin: bool = True, **changes: object) -> str:
     """The report written anew from what lies in the workspace, as a registered version gets it."""
     verdict = read_record(GateFile, paths.gate(TASK) / "gate.json").model_copy(update=changes)
-    evidence = gather(paths.evaluation(TASK), paths.graphs(TASK), PARAMS)
+    evidence = gather(paths.evaluation(TASK), paths.graphs(TASK), PARAMS, TASK)
     origin = read_record(Origin, paths.gate(TASK) / ORIGIN_FILE) if with_origin else None
     write_report(file, verdict, evidence, PARAMS, paths.evaluation(TASK) / "videos", origin, registered)
     return file.read_text()
@@ -100,7 +100,7 @@ def test_what_the_judged_graphs_were_not_made_from_is_no_ancestor(
 def test_a_page_full_of_films_stays_small_and_is_written_in_time(judged: Path, tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
-    evidence = gather(paths.evaluation(TASK), paths.graphs(TASK), PARAMS)
+    evidence = gather(paths.evaluation(TASK), paths.graphs(TASK), PARAMS, TASK)
     sample = next((paths.evaluation(TASK) / "videos").glob("policy_*.mp4")).read_bytes()
     for arm, evaluation in evidence.evaluations.items():
         for row in evaluation.rows:

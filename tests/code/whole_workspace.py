@@ -168,7 +168,7 @@ def _judged(
     for arm, series in outcomes.items():
         write_record(evaluation / f"{arm}.json", _planned(arm, series, plan, policy, graphs, params))
     write_bytes(evaluation / "videos" / "policy_700000.mp4", b"film")
-    verdict = judge_evidence(gather(evaluation, graphs, params), params, TASK)
+    verdict = judge_evidence(gather(evaluation, graphs, params, TASK), params, TASK)
     write_record(gate / "gate.json", verdict)
     (gate / "report.html").write_text("<h1>report</h1>")
 

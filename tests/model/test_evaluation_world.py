@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from psi0.errors import Psi0Error
 from psi0.evaluate.baselines import Frozen, Replay, Zero, read_actions
-from psi0.evaluate.controls import OpenEyes, SwappedEyes
+from psi0.evaluate.controls import Eyes, SwappedEyes
 from psi0.evaluate.resolve import resolve
 from psi0.evaluate.rollout import Pace, run_episode
 from psi0.evaluate.schemas import Evaluation, read_record
@@ -63,7 +63,7 @@ def test_chunks_reach_the_robot_late_and_in_order(world: World, monkeypatch: pyt
 
     monkeypatch.setattr(world, "step", recording_step)
     policy = Numbered()
-    row = run_episode(world, policy, OpenEyes(), SEED, Pace(execute=8, delay=2)).row
+    row = run_episode(world, policy, Eyes(), SEED, Pace(execute=8, delay=2)).row
     standing = [0, 0]
     assert executed == [*standing, *range(12, 20), *range(22, 30), *range(32, 38)]
     assert row.steps == STEPS and [o.step for o in policy.seen] == [0, 8, 16]
@@ -76,7 +76,7 @@ def test_chunks_reach_the_robot_late_and_in_order(world: World, monkeypatch: pyt
 
 
 def test_an_episode_repeats_exactly_whatever_ran_before_and_filmed_or_not(world: World) -> None:
-    policy, eyes = Numbered(), OpenEyes()
+    policy, eyes = Numbered(), Eyes()
     first = run_episode(world, policy, eyes, SEED, Pace(4, 1))
     other = run_episode(world, policy, eyes, SEED + 1, Pace(4, 1))
     film = Film(eyes, 10)
@@ -88,7 +88,7 @@ def test_an_episode_repeats_exactly_whatever_ran_before_and_filmed_or_not(world:
 def test_swapped_eyes_see_another_scene_while_the_body_is_its_own(world: World, robot_folder: Path) -> None:
     other = make_world("pick_can", Control(), Camera(width=64, height=48), robot_folder=robot_folder)
     policy = Numbered()
-    own = run_episode(world, policy, OpenEyes(), SEED, Pace(8, 0)).row
+    own = run_episode(world, policy, Eyes(), SEED, Pace(8, 0)).row
     own_image = policy.seen[0].head_camera
     swapped = run_episode(world, policy, SwappedEyes(other, InvalidSeed), SEED, Pace(8, 0)).row
     assert swapped.qpos_sha256 == own.qpos_sha256 and swapped.pixels_sha256 != own.pixels_sha256
@@ -114,14 +114,14 @@ def test_an_invalid_action_fails_the_episode_and_names_the_joint(world: World) -
             chunk[3, JOINT] = 9.0
             return chunk
 
-    episode = run_episode(world, Wild(), OpenEyes(), SEED, Pace(8, 0))
+    episode = run_episode(world, Wild(), Eyes(), SEED, Pace(8, 0))
     assert (episode.row.tag, episode.row.success, episode.row.steps) == ("invalid_action", False, 3)
     assert "left_wrist_roll" in episode.detail
 
 
 @pytest.mark.parametrize("policy", [Zero(16), Frozen(16), Replay(np.zeros((5, 36), np.float32), 16)])
 def test_policies_that_learned_nothing_do_not_succeed(world: World, policy: Zero) -> None:
-    assert not run_episode(world, policy, OpenEyes(), SEED, Pace(8, 0)).row.success
+    assert not run_episode(world, policy, Eyes(), SEED, Pace(8, 0)).row.success
 
 
 def test_a_recording_ends_standing_still() -> None:
@@ -140,6 +140,7 @@ def test_any_policy_runs_on_any_evaluation_seeds(here: Path) -> None:
     )
     assert read_record(Evaluation, output) == result
     assert [row.seed for row in result.rows] == [700_000] and result.summary.successes == 0
+    assert set(result.machine) == {"renderer", "processor"} and all(result.machine.values())
     assert result.seeds == "range" and result.repeated_seeds == [700_000] and not result.differing_seeds
     assert [file.name for file in (here / "film").iterdir()] == ["policy_700000.mp4"]
 
@@ -149,6 +150,7 @@ def test_any_policy_runs_on_any_evaluation_seeds(here: Path) -> None:
     [
         ({"task": "pick_cn"}, "did you mean 'pick_can'"),
         ({"control": "deaf"}, "controls: none, blind, swapped_image"),
+        ({"control": "wrong_instruction"}, "scene.objects to 2"),
         ({"level": "L7"}, "levels: L0, L1, L2"),
         ({"seeds": "0:20"}, "for training"),
         ({"policy": "no/such/folder"}, "no/such/folder is no policy"),

@@ -307,7 +307,7 @@ def test_an_unknown_schema_version_names_the_remedy(tmp_path: Path) -> None:
 
 
 def test_nothing_evaluated_is_void_not_a_crash(tmp_path: Path) -> None:
-    evidence = gather(tmp_path / "none", tmp_path / "no graphs", PARAMS)
+    evidence = gather(tmp_path / "none", tmp_path / "no graphs", PARAMS, TASK)
     result = verdict(evidence)
     assert result.verdict == "void" and len(result.reasons) == 6
 

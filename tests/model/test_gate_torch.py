@@ -39,7 +39,7 @@ def with_torch(outcomes: list[bool], **changes: object) -> dict[str, object]:
 
 
 def test_the_default_plan_asks_for_no_torch() -> None:
-    assert "torch" not in required_arms(Params()) and required_arms(PARAMS)[-1] == "torch"
+    assert "torch" not in required_arms(Params(), TASK) and required_arms(PARAMS, TASK)[-1] == "torch"
     assert verdict(good()).torch is None
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toy_world import CHUNK, Raising, Recorder, Seeing, ToyWorld, UnsettledError, Unshaped, make_toy_world
 
-from psi0.evaluate.controls import BlindEyes, OpenEyes, SwappedEyes, make_eyes, other_seed
+from psi0.evaluate.controls import BlindEyes, Eyes, SwappedEyes, make_eyes, other_seed
 from psi0.evaluate.rollout import Pace, run_episode
 from psi0.policy import Policy
 
@@ -24,7 +24,7 @@ class Watched(ToyWorld):
 
 def run(pace: Pace, policy: Recorder | None = None) -> tuple[Watched, Recorder]:
     world, policy = Watched(), policy or Recorder()
-    run_episode(world, policy, OpenEyes(), 700_001, pace)
+    run_episode(world, policy, Eyes(), 700_001, pace)
     return world, policy
 
 
@@ -72,14 +72,14 @@ def test_a_chunk_shorter_than_planned_is_asked_for_sooner() -> None:
 
 
 def test_the_same_seed_gives_the_same_row() -> None:
-    rows = [run_episode(ToyWorld(), Seeing(0.4), OpenEyes(), 700_004, Pace(4, 1)).row for _ in range(2)]
+    rows = [run_episode(ToyWorld(), Seeing(0.4), Eyes(), 700_004, Pace(4, 1)).row for _ in range(2)]
     assert rows[0] == rows[1]
-    other = run_episode(ToyWorld(), Seeing(0.4), OpenEyes(), 700_005, Pace(4, 1)).row
+    other = run_episode(ToyWorld(), Seeing(0.4), Eyes(), 700_005, Pace(4, 1)).row
     assert other.qpos_sha256 != rows[0].qpos_sha256 and other.pixels_sha256 != rows[0].pixels_sha256
 
 
 def test_seeing_succeeds_and_the_scene_is_plain_json() -> None:
-    episode = run_episode(ToyWorld(), Seeing(), OpenEyes(), 700_004, Pace(4, 1))
+    episode = run_episode(ToyWorld(), Seeing(), Eyes(), 700_004, Pace(4, 1))
     assert episode.row.success and episode.row.tag == "success"
     assert isinstance(episode.scene["key_points"]["number"][1], float)
 
@@ -125,7 +125,7 @@ def test_swapped_eyes_skip_scenes_whose_object_is_where_this_one_is() -> None:
 
 @pytest.mark.parametrize(("policy", "tag"), [(Raising(), "policy_error"), (Unshaped(), "invalid_action")])
 def test_a_fault_of_the_policy_is_a_failed_episode(policy: Policy, tag: str) -> None:
-    episode = run_episode(ToyWorld(), policy, OpenEyes(), 700_003, Pace(4, 1))
+    episode = run_episode(ToyWorld(), policy, Eyes(), 700_003, Pace(4, 1))
     assert not episode.row.success and episode.row.tag == tag and episode.detail
 
 
@@ -134,7 +134,7 @@ def test_an_action_that_is_not_finite_is_a_failed_episode() -> None:
         def act(self, observation):
             return np.full((CHUNK, 36), np.nan, np.float32)
 
-    episode = run_episode(ToyWorld(), NotFinite(), OpenEyes(), 700_003, Pace(4, 0))
+    episode = run_episode(ToyWorld(), NotFinite(), Eyes(), 700_003, Pace(4, 0))
     assert (episode.row.tag, episode.row.steps, episode.detail) == ("invalid_action", 0, "not finite")
 
 
@@ -144,4 +144,4 @@ def test_a_fault_of_the_world_is_raised() -> None:
             raise OSError("lost the display")
 
     with pytest.raises(OSError, match="display"):
-        run_episode(Broken(), Seeing(), OpenEyes(), 700_003, Pace(4, 0))
+        run_episode(Broken(), Seeing(), Eyes(), 700_003, Pace(4, 0))

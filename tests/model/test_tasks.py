@@ -22,6 +22,7 @@ from psi0.sim.tasks import TASKS
 from psi0.sim.tasks.base import Progress, View
 from psi0.sim.tasks.carry_place_can import HEIGHTS, MARK_RADIUS
 from psi0.sim.tasks.pick_can import PickCan
+from psi0.sim.tasks.poses import Poses
 from psi0.sim.tasks.push_cart import NEAR
 from psi0.sim.world import World, make_world
 
@@ -174,7 +175,7 @@ def test_a_cart_is_parked_within_its_bounds(worlds: Callable[[str], World]) -> N
 def test_straight_ahead_of_the_cart_is_never_in_the_bay(worlds: Callable[[str], World]) -> None:
     world = worlds("push_cart")
     for seed in range(600000, 600030):
-        world.task.place(world.view, np.random.default_rng(seed))
+        world.task.place(world.view, Poses(np.random.default_rng(seed)))
         mujoco.mj_forward(world.model, world.data)
         cart, yaw = world.view.position("cart"), world.view.heading("cart")
         way = on_floor((cart[0], cart[1]), yaw, np.stack([np.linspace(0, 2, 100), np.zeros(100), np.zeros(100)], 1))

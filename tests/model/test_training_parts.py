@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from learnable import tiny_params
+from tokenizers import Tokenizer
 
+from psi0.errors import Psi0Error
+from psi0.model.prompt import Prompt
 from psi0.train import guards, sampler
 from psi0.train.augmentation import Augmentation
+from psi0.train.frames import check_that_prompts_differ
 from psi0.train.history import History
 from psi0.train.optimizer import parameter_groups, rate_factor
 from psi0.train.watcher import Tracking, Watcher
@@ -76,6 +81,22 @@ def test_color_jitter_changes_colors_within_bytes() -> None:
     changed = drawn.images(image)
     assert changed.dtype == np.uint8 and (changed != image).any()
     assert (drawn.part(slice(1, 3)).images(image[1:3]) == changed[1:3]).all()
+
+
+@dataclass
+class Said:
+    """What a dataset's episodes were told."""
+
+    tasks: tuple[str, ...]
+    folder: Path = Path("demonstrations")
+
+
+def test_instructions_that_are_cut_to_the_same_prompt_are_refused(tokenizer: Tokenizer) -> None:
+    said: Any = Said(("Pick up the red can.", "Pick up the blue can."))
+    check_that_prompts_differ(said, Prompt(tokenizer, 12, 32))
+    check_that_prompts_differ(Said(("Pick up the can.", "pick up the can.")), Prompt(tokenizer, 12, 32))  # type: ignore[arg-type]
+    with pytest.raises(Psi0Error, match=r"max_text_tokens 13 cuts 'Pick up the red can\.' and 'Pick up the blue can"):
+        check_that_prompts_differ(said, Prompt(tokenizer, 12, 13))
 
 
 def test_rates_warm_up_and_then_fall_to_zero() -> None:

@@ -39,13 +39,14 @@ class ToyWorld:
         self._invalid_every = invalid_every
         self.max_steps = 10
         self.steps = 0
-        self.instruction = "match the number"
+        self.instruction, self.other_instruction = "match the number", "match the other number"
         self.commanded = np.zeros(36)
 
     def reset(self, seed: int) -> None:
         if self._invalid_every and seed % self._invalid_every == 0:
             raise UnsettledError(f"seed {seed}")
         self.steps, self._near, self.commanded = 0, 0, np.zeros(36)
+        self._removed = False
         self.goal = float(np.random.default_rng(seed).integers(-100, 101)) / 100
         self._actions: list[bytes] = [np.float32(self.goal).tobytes()]
 
@@ -66,6 +67,12 @@ class ToyWorld:
         if self._near >= 3:
             return ToyOutcome(True, "success")
         return ToyOutcome(False, "not_reached") if self.steps >= self.max_steps else None
+
+    def remove_object(self) -> None:
+        self._removed = True
+
+    def attempted(self) -> bool:
+        return self._removed and self.steps >= 2
 
     def object_place(self) -> NDArray[np.floating[Any]]:
         return np.array([self.goal, 0.0, 0.0])

@@ -20,6 +20,8 @@ _LOST = 0.08
 """An object is not in the hand when its centre is farther from the grasp point than this [m]."""
 _MISJUDGED_BY = (0.08, 0.16)
 """How far beside the object a misjudged attempt aims [m]."""
+_CLEAR_OF_THE_OTHER = 0.16
+"""How far it stays from the other object of two [m]."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,20 @@ class PickDemonstrator(Phased):
 
     def misjudge(self, random: np.random.Generator) -> None:
         """Aim beside the object, until the hand has closed on nothing."""
-        angle = random.uniform(-np.pi, np.pi)
-        self._misjudged = random.uniform(*_MISJUDGED_BY) * np.array([np.cos(angle), np.sin(angle), 0.0])
+        while True:
+            angle = random.uniform(-np.pi, np.pi)
+            miss = random.uniform(*_MISJUDGED_BY) * np.array([np.cos(angle), np.sin(angle), 0.0])
+            if self._is_clear(miss):
+                break
+        self._misjudged = miss
+
+    def _is_clear(self, miss: NDArray[np.float64]) -> bool:
+        """Whether a hand that closes so far beside the object leaves the other one of its kind alone."""
+        view, task = self._world.view, self._world.task
+        if task.objects == 1:
+            return True
+        between = view.position(task.object_name) + miss - view.position(task.choices[task.object_name])
+        return bool(np.linalg.norm(between[:2]) > _CLEAR_OF_THE_OTHER)
 
     @property
     def misjudging(self) -> bool:

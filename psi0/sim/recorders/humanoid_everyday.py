@@ -23,6 +23,7 @@ from psi0.sim.recorders.frames import FrameList
 from psi0.sim.scene import TABLE_HEIGHT
 from psi0.sim.tasks.base import Progress, Start, View
 from psi0.sim.tasks.pick_can import CAN_HALF_HEIGHT, PickCan
+from psi0.sim.tasks.poses import Poses
 from psi0.sim.world import InvalidSeed, World
 
 _STANCE_X, _STANCE_Y, _STANCE_YAW = 0.02, 0.03, 0.06
@@ -40,13 +41,13 @@ class PickStanding(PickCan):
     start_arms = READY_ARMS
     stance: ClassVar[tuple[float, float]] = (-0.33, 0.17)
 
-    def place(self, view: View, random: np.random.Generator) -> Start:
+    def place(self, view: View, poses: Poses) -> Start:
         """As the task places things, but the robot already stands where it can reach."""
-        super().place(view, random)
+        super().place(view, poses)
         can = view.data.qpos[view.model.joint("can").qposadr[0] :][:2]
-        x = min(can[0] + self.stance[0], _NEAREST_TO_TABLE) + random.uniform(-_STANCE_X, _STANCE_X)
-        y = can[1] + self.stance[1] + random.uniform(-_STANCE_Y, _STANCE_Y)
-        return Start(x, y, random.uniform(-_STANCE_YAW, _STANCE_YAW))
+        x = min(can[0] + self.stance[0], _NEAREST_TO_TABLE) + poses.uniform(-_STANCE_X, _STANCE_X)
+        y = can[1] + self.stance[1] + poses.uniform(-_STANCE_Y, _STANCE_Y)
+        return Start(x, y, poses.uniform(-_STANCE_YAW, _STANCE_YAW))
 
 
 class TouchStanding(PickStanding):

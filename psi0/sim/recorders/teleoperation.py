@@ -25,10 +25,16 @@ _NO_PICTURE = np.zeros((1, 1, 3), np.uint8)
 
 
 class TeleoperationRecorder:
-    """Records demonstrations of one task; `noise` scales the disturbance, `recoveries` is the share after a mistake."""
+    """Records demonstrations of one task, among `objects` of a kind.
 
-    def __init__(self, task: str, control: Control, camera: Camera, noise: float, recoveries: float) -> None:
-        self._world, self._noise, self._recoveries = make_world(task, control, camera), noise, recoveries
+    `noise` scales the disturbance, `recoveries` is the share that begins after a mistake.
+    """
+
+    def __init__(
+        self, task: str, control: Control, camera: Camera, objects: int, noise: float, recoveries: float
+    ) -> None:
+        self._world = make_world(task, control, camera, objects=objects)
+        self._noise, self._recoveries = noise, recoveries
         self._demonstrator = make_demonstrator(self._world)
 
     def record(self, seed: int, folder: Path) -> dict[str, Any] | None:

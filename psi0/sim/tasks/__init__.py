@@ -10,8 +10,8 @@ from psi0.sim.tasks.push_cart import PushCart
 TASKS: dict[str, type[Task]] = {task.name: task for task in (PickCan, CarryPlaceCan, PushCart, OpenDrawer)}
 
 
-def make_task(name: str) -> Task:
-    """A task by name. Raises `Psi0Error` that lists the known ones."""
+def make_task(name: str, objects: int = 1) -> Task:
+    """A task by name; `objects` of a kind to choose from where it has a choice. Raises `Psi0Error` on other names."""
     if name not in TASKS:
         raise Psi0Error(f"task {name!r} does not exist; known tasks: {', '.join(TASKS)}")
-    return TASKS[name]()
+    return TASKS[name](objects)

@@ -7,9 +7,12 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from psi0.robot.constants import DEFAULT_ARMS
+from psi0.robot.constants import CLOSED_LEFT, CLOSED_RIGHT, DEFAULT_ARMS, GRASP_POINT
+from psi0.robot.layout import LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS
 from psi0.robot.physics import mujoco
 from psi0.sim.scene import heading
+from psi0.sim.tasks.choice import Color
+from psi0.sim.tasks.poses import Poses
 
 FailureTag = Literal[
     "success",
@@ -23,11 +26,14 @@ FailureTag = Literal[
     "invalid_action",
     "timeout",
 ]
-Color = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
-"""Ranges of hue, saturation and value, each 0 to 1."""
 Point = tuple[float, float, float]
 HANDS = ("right_hand", "left_hand")
 """What the names of a hand's bodies contain."""
+_FINGERS = {"left": (LEFT_HAND_JOINTS, CLOSED_LEFT), "right": (RIGHT_HAND_JOINTS, CLOSED_RIGHT)}
+_HALF_CLOSED = 0.5
+RAISED = 0.09
+"""An object, or a hand that thinks it has one, is raised from here above where it stood [m]."""
+_OUT_OF_SIGHT = (-4.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,17 @@ class View:
         self.data.qpos[address : address + 3] = position
         self.data.qpos[address + 3 : address + 7] = quaternion
 
+    def grasp_point(self, side: str) -> NDArray[np.float64]:
+        """Point `(3,)` between fingers and thumb of the `left` or `right` hand [m]."""
+        wrist = self.data.body(f"{side}_wrist_yaw_link")
+        return wrist.xpos + wrist.xmat.reshape(3, 3) @ np.array(GRASP_POINT[side])
+
+    def closed(self, side: str) -> bool:
+        """Whether a hand is at least half closed."""
+        joints, target = _FINGERS[side]
+        now = np.array([self.data.qpos[self.model.joint(joint).qposadr[0]] for joint in joints])
+        return float(np.mean((now / np.where(target, target, 1.0))[target != 0.0])) >= _HALF_CLOSED
+
     def touching(self, body: str, parts: tuple[str, ...]) -> bool:
         """Whether a body touches another one whose name contains one of `parts`."""
         owner = self.model.geom_bodyid
@@ -129,13 +146,29 @@ class Task(ABC):
     """From where, and at what, the camera for people looks [m]."""
     colors: ClassVar[dict[str, Color]] = {}
     """Geoms by name and the colours that they take; those not named are painted as `psi0.sim.variation` says."""
+    choices: ClassVar[dict[str, str]] = {}
+    """Where the scene can show two of a kind: the geoms that are meant, each with the other one of its kind."""
+    naming_instructions: ClassVar[tuple[str, ...]] = ()
+    """Ways to say which of two is meant, with a field in braces for the colour of each geom of `choices`."""
+    evaluation_naming_instructions: ClassVar[tuple[str, ...]] = ()
+    """More of them, for evaluation seeds only."""
+
+    def __init__(self, objects: int = 1) -> None:
+        self.objects = min(objects, 2 if self.choices else 1)
+        """How many of a kind the scene shows; a task without `choices` shows one, whatever is asked for."""
+
+    def templates(self, evaluating: bool) -> tuple[str, ...]:
+        """Ways to say what is to be done, with fields for colours where there are two of a kind."""
+        if self.objects == 1:
+            return self.instructions + (self.evaluation_instructions if evaluating else ())
+        return self.naming_instructions + (self.evaluation_naming_instructions if evaluating else ())
 
     @abstractmethod
     def build(self, spec: mujoco.MjSpec) -> None:
         """Add the scene to a specification that holds the robot and the room."""
 
     @abstractmethod
-    def place(self, view: View, random: np.random.Generator) -> Start:
+    def place(self, view: View, poses: Poses) -> Start:
         """Put the objects of a new episode and return where the robot starts."""
 
     @abstractmethod
@@ -149,6 +182,26 @@ class Task(ABC):
     @abstractmethod
     def update(self, view: View, progress: Progress, seconds: float) -> None:
         """Look once per control step of `seconds`; set `progress.ended` when the episode is over."""
+
+    def remove(self, view: View) -> None:
+        """Take the object away, out of sight.
+
+        Raises:
+            ValueError: this task's object cannot be taken away.
+        """
+        view.place(self.object_name, np.array([*_OUT_OF_SIGHT, view.position(self.object_name)[2]]), np.eye(4)[0])
+
+    def attempted(self, view: View, first_key_points: NDArray[np.float64]) -> bool:
+        """Whether the robot goes through the motion though the object is away.
+
+        Here: a hand is closed and raised, over the table, 9 cm above where it would have grasped.
+
+        Args:
+            first_key_points: `key_points` `(K, 3)` before the object was taken away [m].
+        """
+        height = first_key_points[0, 2] + RAISED
+        points = {side: view.grasp_point(side) for side in _FINGERS if view.closed(side)}
+        return any(point[0] > 0.0 and point[2] >= height for point in points.values())
 
     def tag_at_timeout(self, progress: Progress) -> FailureTag:
         """Why an episode that ran out of time failed: how far it came."""

@@ -15,12 +15,17 @@ from psi0.sim.scene import (
     edge_beside,
     quaternion_z,
 )
-from psi0.sim.tasks.base import HANDS, Color, FailureTag, Progress, Start, Task, View
+from psi0.sim.tasks.base import HANDS, FailureTag, Progress, Start, Task, View
+from psi0.sim.tasks.choice import Color, spots_apart
+from psi0.sim.tasks.poses import Poses
 
 CAN_RADIUS, CAN_HALF_HEIGHT, CAN_MASS = 0.033, 0.06, 0.25
 CAN_X, CAN_Y = (0.11, 0.21), (-0.30, -0.10)
 MARK_X, MARK_Y, MARK_RADIUS = (0.13, 0.18), (0.15, 0.35), 0.07
-"""Where can and mark may be on the table [m]; they are at least 25 cm apart, more than the arm spans standing."""
+"""Where can and mark may be on the table [m]; they are 25 cm apart or more, farther than the arm reaches standing."""
+TWO_CANS_Y, TWO_MARKS_Y = (-0.36, -0.06), (0.14, 0.42)
+CANS_APART, MARKS_APART = 0.22, 0.20
+"""With two of a kind they lie in these ranges, and at least so far apart along the table's edge [m]."""
 HEIGHTS = (0.70, 0.78)
 """Tops of the table above the floor [m]; one is drawn per episode."""
 ROBOT_X, ROBOT_Y, ROBOT_YAW = (-0.60, -0.35), (-0.2, 0.2), (-0.25, 0.25)
@@ -48,6 +53,13 @@ class CarryPlaceCan(Task):
         "Place the can on the green disc.",
     )
     evaluation_instructions: ClassVar[tuple[str, ...]] = ("Move the can to the mark.",)
+    choices: ClassVar[dict[str, str]] = {"can": "other_can", "mark": "other_mark"}
+    naming_instructions: ClassVar[tuple[str, ...]] = (
+        "Put the {can} can on the {mark} mark.",
+        "Carry the {can} can to the {mark} disc.",
+        "Place the {can} can on the {mark} disc.",
+    )
+    evaluation_naming_instructions: ClassVar[tuple[str, ...]] = ("Move the {can} can to the {mark} mark.",)
     object_name = "can"
     average_place = (sum(CAN_X) / 2, sum(CAN_Y) / 2, sum(HEIGHTS) / 2 + CAN_HALF_HEIGHT)
     average_mark = (sum(MARK_X) / 2, sum(MARK_Y) / 2, sum(HEIGHTS) / 2)
@@ -57,44 +69,44 @@ class CarryPlaceCan(Task):
     colors: ClassVar[dict[str, Color]] = {"mark": ((0.33, 0.42), (0.75, 1.0), (0.5, 0.8))}
 
     def build(self, spec: mujoco.MjSpec) -> None:
-        """A table whose height varies, a can, a mark, and two things at the far edge."""
+        """A table whose height varies, a can, a mark (or two of both), and two things at the far edge."""
         add_table(spec, adjustable=True)
-        add_can(spec, "can", CAN_RADIUS, CAN_HALF_HEIGHT, CAN_MASS)
-        add_mark(spec, "mark", MARK_RADIUS)
+        for can, mark in (("can", "mark"), ("other_can", "other_mark"))[: self.objects]:
+            add_can(spec, can, CAN_RADIUS, CAN_HALF_HEIGHT, CAN_MASS)
+            add_mark(spec, mark, MARK_RADIUS)
         for name, (shape, size) in _BYSTANDERS.items():
             add_bystander(spec, name, shape, size)
 
-    def place(self, view: View, random: np.random.Generator) -> Start:
-        """Draw the table's height, the robot's start, can and mark, and the bystanders out of their way."""
-        start = Start(random.uniform(*ROBOT_X), random.uniform(*ROBOT_Y), random.uniform(*ROBOT_YAW))
-        height = random.uniform(*HEIGHTS)
+    def place(self, view: View, poses: Poses) -> Start:
+        """Draw the table's height, the robot's start, cans and marks, and the bystanders out of their way."""
+        start = Start(poses.within(*ROBOT_X), poses.within(*ROBOT_Y), poses.within(*ROBOT_YAW))
+        height = poses.within(*HEIGHTS)
         view.place("table", np.array([0.0, 0.0, height]), quaternion_z(0.0))
-        can = np.array([random.uniform(*CAN_X), random.uniform(*CAN_Y), height + CAN_HALF_HEIGHT + 0.001])
-        mark = np.array([random.uniform(*MARK_X), random.uniform(*MARK_Y), height])
-        view.place("can", can, quaternion_z(random.uniform(-np.pi, np.pi)))
-        view.place("mark", mark, quaternion_z(0.0))
-        taken = [can[:2], mark[:2]]
+        if self.objects == 1:
+            cans, marks = [_spot(poses, CAN_X, CAN_Y)], [_spot(poses, MARK_X, MARK_Y)]
+        else:
+            cans = spots_apart(poses, lambda p: _spot(p, CAN_X, TWO_CANS_Y), CANS_APART)
+            marks = spots_apart(poses, lambda p: _spot(p, MARK_X, TWO_MARKS_Y), MARKS_APART)
+        for name, spot in zip(("can", "other_can"), cans, strict=False):
+            can = np.array([*spot, height + CAN_HALF_HEIGHT + 0.001])
+            view.place(name, can, quaternion_z(poses.uniform(-np.pi, np.pi)))
+        for name, spot in zip(("mark", "other_mark"), marks, strict=False):
+            view.place(name, np.array([*spot, height]), quaternion_z(0.0))
+        taken = cans + marks
         for name, (_, size) in _BYSTANDERS.items():
             while True:
-                spot = np.array([random.uniform(*_BYSTANDER_X), random.uniform(-0.42, 0.42) * TABLE_WIDTH])
+                spot = np.array([poses.uniform(*_BYSTANDER_X), poses.uniform(-0.42, 0.42) * TABLE_WIDTH])
                 if all(np.linalg.norm(spot - other) > _CLEARANCE for other in taken):
                     break
             taken.append(spot)
-            view.place(name, np.array([*spot, height + size[2]]), quaternion_z(random.uniform(-np.pi, np.pi)))
+            view.place(name, np.array([*spot, height + size[2]]), quaternion_z(poses.uniform(-np.pi, np.pi)))
         return start
 
-    @staticmethod
-    def _rise(view: View) -> float:
-        """How high the can is above where it would stand on the table [m]."""
-        return float(view.position("can")[2] - view.position("table")[2] - CAN_HALF_HEIGHT)
-
-    def _rests(self, view: View, within: float) -> bool:
-        standing = abs(self._rise(view)) < within and view.upright("can") > _UPRIGHT
-        return standing and view.speed("can") < _AT_REST
-
     def settled(self, view: View) -> bool:
-        """The can stands upright on the table and does not move."""
-        return self._rests(view, 0.005) and not view.touching("can", HANDS)
+        """Every can stands upright on the table and does not move."""
+        return all(
+            _rests(view, can, 0.005) and not view.touching(can, HANDS) for can in ("can", "other_can")[: self.objects]
+        )
 
     def key_points(self, view: View) -> NDArray[np.float64]:
         """The can's centre, the mark's, and the table's front edge to the can's left and right `(4, 3)` [m]."""
@@ -102,13 +114,13 @@ class CarryPlaceCan(Task):
         return np.concatenate([can[None], view.position("mark")[None], edge_beside(can, height)])
 
     def update(self, view: View, progress: Progress, seconds: float) -> None:
-        """Note touch, lift and where the can rests; end with success, or when it falls off the table."""
-        rise, touching = self._rise(view), view.touching("can", HANDS)
+        """Note touch, lift and where the can rests; end with success, with the wrong can up, or with the can down."""
+        rise, touching = _rise(view, "can"), view.touching("can", HANDS)
         progress.touched |= touching
         progress.lifted |= touching and rise >= LIFT_HEIGHT
         on_mark = np.linalg.norm((view.position("can") - view.position("mark"))[:2]) <= MARK_RADIUS
         released = progress.lifted and not touching
-        placed = released and on_mark and self._rests(view, 0.01)
+        placed = released and on_mark and _rests(view, "can", 0.01)
         progress.misplaced = released and not placed and view.speed("can") < _AT_REST
         done = placed and view.position("pelvis")[0] <= STEPPED_BACK
         progress.held_seconds = progress.held_seconds + seconds if done else 0.0
@@ -116,6 +128,8 @@ class CarryPlaceCan(Task):
             progress.ended = "success"
         elif rise < _FALLEN_BELOW:
             progress.ended = "dropped" if progress.lifted else "not_grasped"
+        elif self.objects == 2 and _rise(view, "other_can") >= LIFT_HEIGHT and view.touching("other_can", HANDS):
+            progress.ended = "wrong_object"
 
     def tag_at_timeout(self, progress: Progress) -> FailureTag:
         """How far it came."""
@@ -124,3 +138,17 @@ class CarryPlaceCan(Task):
         if not progress.lifted:
             return "not_grasped"
         return "missed_place" if progress.misplaced else "timeout"
+
+
+def _spot(poses: Poses, x: tuple[float, float], y: tuple[float, float]) -> NDArray[np.float64]:
+    return np.array([poses.within(*x), poses.within(*y)])
+
+
+def _rise(view: View, can: str) -> float:
+    """How high a can is above where it would stand on the table [m]."""
+    return float(view.position(can)[2] - view.position("table")[2] - CAN_HALF_HEIGHT)
+
+
+def _rests(view: View, can: str, within: float) -> bool:
+    standing = abs(_rise(view, can)) < within and view.upright(can) > _UPRIGHT
+    return standing and view.speed(can) < _AT_REST

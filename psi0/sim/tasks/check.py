@@ -1,11 +1,14 @@
 """A task is tried once on its own scene before any episode, so that a broken one says so at once."""
 
+from string import Formatter
+
 import numpy as np
 
 from psi0.errors import Psi0Error
 from psi0.robot.physics import mujoco
 from psi0.sim.scene import THIRD_PERSON_CAMERA, look_at
 from psi0.sim.tasks.base import Progress, Task, View
+from psi0.sim.tasks.poses import Poses
 
 _STEP_SECONDS = 0.1
 
@@ -42,14 +45,22 @@ def _check_names(task: Task, model: mujoco.MjModel) -> None:
     unknown = sorted(set(task.colors) - geoms)
     if unknown:
         raise _broken(task, "colors", f"the scene has no geom called {unknown[0]!r}")
-    if not task.instructions or not all(task.instructions + task.evaluation_instructions):
+    templates = task.templates(evaluating=True)
+    if not task.templates(evaluating=False) or not all(templates):
         raise _broken(task, "instructions", "an instruction is missing or empty")
+    fields = {field for template in templates for _, field, _, _ in Formatter().parse(template) if field is not None}
+    meant = task.choices if task.objects > 1 else {}
+    if fields - set(meant):
+        raise _broken(task, "instructions", f"nothing called {min(fields - set(meant))!r} can be chosen here")
+    absent = sorted((set(meant) | set(meant.values())) - geoms)
+    if absent:
+        raise _broken(task, "choices", f"the scene has no geom called {absent[0]!r}")
 
 
 def _try_methods(task: Task, view: View) -> None:
     method = "place"
     try:
-        task.place(view, np.random.default_rng(0))
+        task.place(view, Poses(np.random.default_rng(0)))
         mujoco.mj_forward(view.model, view.data)
         method = "settled"
         task.settled(view)

@@ -15,7 +15,9 @@ from psi0.sim.furniture import (
     add_cabinet,
 )
 from psi0.sim.scene import add_bystander, quaternion_z
-from psi0.sim.tasks.base import HANDS, Color, FailureTag, Progress, Start, Task, View
+from psi0.sim.tasks.base import HANDS, FailureTag, Progress, Start, Task, View
+from psi0.sim.tasks.choice import Color
+from psi0.sim.tasks.poses import Poses
 
 ROBOT_X, ROBOT_Y, ROBOT_YAW = (-0.80, -0.55), (-0.25, 0.25), (-0.25, 0.25)
 """Where the robot may start: the cabinet's front is x = 0, its middle y = 0 [m, rad]."""
@@ -56,12 +58,12 @@ class OpenDrawer(Task):
         for name, (shape, size) in _BYSTANDERS.items():
             add_bystander(spec, name, shape, size)
 
-    def place(self, view: View, random: np.random.Generator) -> Start:
+    def place(self, view: View, poses: Poses) -> Start:
         """Draw where the robot stands before the cabinet, and what stands on it."""
-        start = Start(random.uniform(*ROBOT_X), random.uniform(*ROBOT_Y), random.uniform(*ROBOT_YAW))
+        start = Start(poses.within(*ROBOT_X), poses.within(*ROBOT_Y), poses.within(*ROBOT_YAW))
         for (name, (_, size)), y in zip(_BYSTANDERS.items(), (-0.15, 0.15), strict=True):
-            spot = [random.uniform(0.15, 0.40), y + random.uniform(-0.07, 0.07), CABINET_TOP + size[2]]
-            view.place(name, np.array(spot), quaternion_z(random.uniform(-np.pi, np.pi)))
+            spot = [poses.uniform(0.15, 0.40), y + poses.uniform(-0.07, 0.07), CABINET_TOP + size[2]]
+            view.place(name, np.array(spot), quaternion_z(poses.uniform(-np.pi, np.pi)))
         return start
 
     def settled(self, view: View) -> bool:
@@ -81,6 +83,10 @@ class OpenDrawer(Task):
         progress.held_seconds = progress.held_seconds + seconds if opened >= OPEN else 0.0
         if progress.touched and progress.held_seconds >= HOLD_SECONDS - 1e-9:
             progress.ended = "success"
+
+    def remove(self, view: View) -> None:
+        """A drawer is part of its cabinet."""
+        raise ValueError("the drawer is part of its cabinet")
 
     def tag_at_timeout(self, progress: Progress) -> FailureTag:
         """How far it came."""

@@ -18,7 +18,9 @@ from psi0.sim.furniture import (
     on_floor,
 )
 from psi0.sim.scene import add_bystander, quaternion_z
-from psi0.sim.tasks.base import HANDS, Color, FailureTag, Progress, Start, Task, View
+from psi0.sim.tasks.base import HANDS, FailureTag, Progress, Start, Task, View
+from psi0.sim.tasks.choice import Color
+from psi0.sim.tasks.poses import Poses
 
 CART_X, CART_Y, CART_YAW = (0.60, 0.80), (-0.15, 0.15), (-0.25, 0.25)
 ROBOT_X, ROBOT_Y, ROBOT_YAW = (-0.50, -0.25), (-0.15, 0.15), (-0.30, 0.30)
@@ -32,7 +34,7 @@ MOVED = 0.3
 REST_SECONDS = 1.0
 
 _AHEAD, _BEND = sum(AHEAD) / 2, sum(BEND) / 2
-_AT_REST = 0.05
+_AT_REST, _HALF = 0.05, 0.5
 _BYSTANDERS = {"carton": ("box", (0.15, 0.20, 0.20)), "barrel": ("cylinder", (0.15, 0.15, 0.30))}
 _GREEN: Color = ((0.33, 0.42), (0.75, 1.0), (0.5, 0.8))
 _GRIPS = np.array([[GRIP_X, GRIP_Y, GRIP_HEIGHT], [GRIP_X, -GRIP_Y, GRIP_HEIGHT]])
@@ -71,17 +73,17 @@ class PushCart(Task):
         for name, (shape, size) in _BYSTANDERS.items():
             add_bystander(spec, name, shape, size)
 
-    def place(self, view: View, random: np.random.Generator) -> Start:
+    def place(self, view: View, poses: Poses) -> Start:
         """Draw the robot's start, the cart, and the bay at the end of a bend before it."""
-        start = Start(random.uniform(*ROBOT_X), random.uniform(*ROBOT_Y), random.uniform(*ROBOT_YAW))
-        cart, yaw = np.array([random.uniform(*CART_X), random.uniform(*CART_Y), 0.001]), random.uniform(*CART_YAW)
+        start = Start(poses.within(*ROBOT_X), poses.within(*ROBOT_Y), poses.within(*ROBOT_YAW))
+        cart, yaw = np.array([poses.within(*CART_X), poses.within(*CART_Y), 0.001]), poses.within(*CART_YAW)
         view.place("cart", cart, quaternion_z(yaw))
-        ahead, bend = random.uniform(*AHEAD), random.uniform(*BEND) * random.choice([-1.0, 1.0])
+        ahead, bend = poses.within(*AHEAD), poses.within(*BEND) * poses.side()
         mark = on_floor((cart[0], cart[1]), yaw, np.array([[ahead, ahead * np.tan(bend / 2), 0.0]]))[0]
-        view.place("mark", mark, quaternion_z(yaw + bend + random.uniform(*SKEW)))
+        view.place("mark", mark, quaternion_z(yaw + bend + poses.uniform(*SKEW)))
         for name, side in zip(_BYSTANDERS, (-1.0, 1.0), strict=True):
-            spot = np.array([random.uniform(0.8, 2.6), side * random.uniform(1.3, 1.8), _BYSTANDERS[name][1][2]])
-            view.place(name, spot, quaternion_z(random.uniform(-np.pi, np.pi)))
+            spot = np.array([poses.uniform(0.8, 2.6), side * poses.uniform(1.3, 1.8), _BYSTANDERS[name][1][2]])
+            view.place(name, spot, quaternion_z(poses.uniform(-np.pi, np.pi)))
         return start
 
     def settled(self, view: View) -> bool:
@@ -109,6 +111,12 @@ class PushCart(Task):
         progress.held_seconds = progress.held_seconds + seconds if progress.lifted and parked and at_rest else 0.0
         if progress.held_seconds >= REST_SECONDS - 1e-9:
             progress.ended = "success"
+
+    def attempted(self, view: View, first_key_points: NDArray[np.float64]) -> bool:
+        """Half the push: the robot has walked half the way from where the grips were to the bay."""
+        grips, mark = first_key_points[:2, :2].mean(axis=0), first_key_points[2, :2]
+        way = mark - grips
+        return float((view.position("pelvis")[:2] - grips) @ way / (way @ way)) >= _HALF
 
     def tag_at_timeout(self, progress: Progress) -> FailureTag:
         """How far it came."""
