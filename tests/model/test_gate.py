@@ -244,11 +244,12 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Gate
     write_json(graphs / "parity.json", {"schema_version": 1, "max_abs_error": {"s1_step": 2e-7, "actions": 3e-7}})
     write_json(graphs / "lineage.json", {"schema_version": 1, "git_commit": "1234567", "data": {"demonstrations": "x"}})
     write_manifest(graphs, policy_sha256=POLICY)
-    for name, evaluation in good(sha256_folder(graphs)).evaluations.items():
+    evaluations = good(sha256_folder(graphs)).evaluations
+    for name, evaluation in evaluations.items():
         write_record(folder / f"{name}.json", evaluation)
     write_record(folder / planning.PLAN_FILE, planning.register(PARAMS, TASK))
     (folder / "videos").mkdir()
-    (folder / "videos" / f"policy_{ROWS[0].seed}.mp4").write_bytes(b"film")
+    (folder / "videos" / f"policy_{evaluations['policy'].rows[0].seed}.mp4").write_bytes(b"film")
 
     def run() -> GateFile:
         judge(PARAMS, TASK)
@@ -343,7 +344,8 @@ def test_the_report_opens_by_itself(judged: Callable[[], GateFile]) -> None:
     assert "script" not in page.tags and "link" in page.tags and "@import" not in content and "url(" not in content
     assert page.tags.count("svg") == 4 and not page.unlabelled
     assert f"data:video/mp4;base64,{base64.b64encode(b'film').decode()}" in page.addresses
-    assert all(str(row.seed) in page.text for row in ROWS)
+    rows = read_record(Evaluation, paths.evaluation(TASK) / "policy.json").rows
+    assert all(str(row.seed) in page.text for row in rows)
     assert "1234567" in page.text
 
 
