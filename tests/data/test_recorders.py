@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from psi0 import paths
+from psi0.data.stage import prepare_demonstrations
 from psi0.errors import Psi0Error
 from psi0.files import read_json, sha256_folder
 from psi0.params import Camera, Demonstrations, Params, RawDataset
 from psi0.sim.recorders.parallel import record_episodes
+from psi0.sim.recorders.replay import replay, replayable
 from psi0.sim.recorders.skeleton import joint_names
 from psi0.sim.stage import make_demonstrations, make_egodex, make_humanoid_everyday
+from psi0.sim.world import make_world
 
 CAMERA = Camera(width=32, height=24)
 
@@ -132,3 +135,19 @@ class Killed:
 def test_a_killed_process_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(Psi0Error, match="a recording process was killed"):
         record_episodes(Killed, (), label="nothing", wanted=2, first_seed=0, workers=2, folder=tmp_path)
+
+
+def test_an_imported_demonstration_ends_as_it_was_recorded(here: Path) -> None:
+    chosen = params(1)
+    make_demonstrations(chosen, "pick_can")
+    prepare_demonstrations(chosen, "pick_can")
+    raw, prepared = paths.raw_demonstrations("pick_can"), paths.prepared_demonstrations("pick_can")
+    recorded = replayable(raw, prepared, chosen.demonstrations.recoveries)
+    world = make_world("pick_can", chosen.control, CAMERA, render=False)
+    outcomes = [replay(world, seed, actions, chosen.demonstrations.noise) for seed, actions in recorded]
+    assert outcomes and all(outcome is not None and outcome.success for outcome in outcomes)
+    seed, actions = recorded[0]
+    assert replay(world, seed, actions[:10], chosen.demonstrations.noise) is None
+    (raw / "metadata.json").write_text('{"schema_version": 1}')
+    with pytest.raises(Psi0Error, match="do not belong together"):
+        replayable(raw, prepared, 0.3)

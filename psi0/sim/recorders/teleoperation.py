@@ -45,8 +45,9 @@ class TeleoperationRecorder:
         except InvalidSeed:
             return None
         self._demonstrator.reset(seed)
-        random = np.random.default_rng([seed, _MISTAKES])
-        if random.random() < self._recoveries:
+        if begins_with_a_mistake(seed, self._recoveries):
+            random = np.random.default_rng([seed, _MISTAKES])
+            random.random()  # Spent on whether.
             self._demonstrator.misjudge(random)
         disturbance = Disturbance(world.policy_hz, self._noise, seed)
         frames, outcome = FrameList(folder), None
@@ -60,6 +61,11 @@ class TeleoperationRecorder:
             return None
         frames.save()
         return {"instruction": world.instruction, "frames": len(frames)}
+
+
+def begins_with_a_mistake(seed: int, recoveries: float) -> bool:
+    """Whether the demonstration of a seed begins with a mistake, of which `recoveries` is the share."""
+    return np.random.default_rng([seed, _MISTAKES]).random() < recoveries
 
 
 def teleoperation_frame(world: World, action: np.ndarray) -> dict[str, Any]:
