@@ -24,11 +24,15 @@ _RETREAT = np.array([-0.08, -0.12, 0.0])
 _AWAY_TO = -0.38
 _RELEASE_SECONDS = 0.7
 _SQUAT_SPEED, _LEAN_SPEED = 0.05, 0.25
-_HIGH_TABLE, _SQUAT_PER_METER = 0.78, 0.5
-_LARGEST_LEAN = 0.15
+_HIGH_TABLE, _SQUAT_PER_METER, _DEEPEST_SQUAT = 0.78, 0.5, 0.046
+"""From which table height on it squats, how much per metre that the table is lower, and how deep it still walks [m]."""
+_LEAN, _LEAN_PER_METER = 0.12, 1.0
+_ROLL_PER_METER = 0.6
+_TURN_TO_SEE, _LARGEST_TURN = 0.5, 0.3
 _NEAR_ENOUGH = 0.11
 """How far from where it meant to stand it sets down, the first time [m]; each stop more, as it may not get nearer."""
-_LEANING = ("reach", "grasp", "grip", "over", "down", "release")
+_PLACING = ("over", "down", "release")
+_LEANING = ("reach", "grasp", "grip", *_PLACING)
 
 
 class CarryDemonstrator(PickDemonstrator):
@@ -47,7 +51,8 @@ class CarryDemonstrator(PickDemonstrator):
         super().reset(seed)
         self._style = style = draw_style(seed)
         table = self._table_height()
-        self._stand_height = NOMINAL_HEIGHT - _SQUAT_PER_METER * max(0.0, _HIGH_TABLE - table)
+        squat = _SQUAT_PER_METER * max(0.0, _HIGH_TABLE - table)
+        self._stand_height = NOMINAL_HEIGHT - min(squat, _DEEPEST_SQUAT)
         self._carried_at = table + _ABOVE_TABLE + _HIGHER * style.side
         self._plan = replace(
             self._usual,
@@ -94,9 +99,19 @@ class CarryDemonstrator(PickDemonstrator):
         """The next action `(1, 36)`."""
         rate = self._world.policy_hz
         self._height += np.clip(self._stand_height - self._height, -_SQUAT_SPEED / rate, _SQUAT_SPEED / rate)
-        lean = _LARGEST_LEAN * self._style.lean if self.phase in _LEANING else 0.0
-        self._pitch += np.clip(lean - self._pitch, -_LEAN_SPEED / rate, _LEAN_SPEED / rate)
+        self._torso = approach(self._torso, self._torso_goal(), _LEAN_SPEED / rate)
         return super().act(observation)
+
+    def _torso_goal(self) -> NDArray[np.float64]:
+        """Roll, pitch, yaw `(3,)` [rad]: while it reaches, it leans over, the more the lower the table, to the side of
+        the hand; and it turns to what it reaches for."""
+        if self.phase not in _LEANING:
+            return np.zeros(3)
+        low = max(0.0, _HIGH_TABLE - self._table_height())
+        there = self._mark() if self.phase in _PLACING else self._object()
+        ahead = error_to(self._world, there[:2])[0]
+        turn = np.clip(_TURN_TO_SEE * np.arctan2(ahead[1], ahead[0]), -_LARGEST_TURN, _LARGEST_TURN)
+        return np.array([_ROLL_PER_METER * low, _LEAN * self._style.lean + _LEAN_PER_METER * low, turn])
 
     def _lift(self) -> Walking:
         left = self._bring(self._carry_point(), 0.25 * self._style.pace)

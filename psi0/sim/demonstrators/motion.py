@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psi0.robot.kinematics import ArmKinematics
-from psi0.robot.layout import ACTION_NAMES, ACTION_SIZE, ActionPart
+from psi0.robot.layout import ACTION_SIZE, ActionPart
 from psi0.sim.scene import rotation_z
 from psi0.sim.world import World
 
-_PITCH = ACTION_NAMES.index("torso_pitch")
+_UPRIGHT = np.zeros(3)
 _FASTEST_JOINT = 3.0
 """Largest commanded arm-joint speed [rad/s]."""
 
@@ -34,11 +34,11 @@ def action(
     height: float,
     velocity: NDArray[np.float64],
     target_yaw: float = 0.0,
-    pitch: float = 0.0,
+    torso: NDArray[np.float64] = _UPRIGHT,
 ) -> NDArray[np.float32]:
-    """An action `(36,)`: `hands` `(14,)`, `arms` `(14,)`, `velocity` `(3,)`; the torso leans forward by `pitch`."""
+    """An action `(36,)`: `hands` `(14,)`, `arms` `(14,)`, `velocity` `(3,)`, `torso` roll, pitch, yaw `(3,)` [rad]."""
     result = np.zeros(ACTION_SIZE)
-    result[_PITCH] = pitch
+    result[ActionPart.TORSO] = torso
     result[ActionPart.HANDS], result[ActionPart.ARMS] = hands, arms
     result[ActionPart.HEIGHT], result[ActionPart.VELOCITY] = height, velocity
     result[ActionPart.TARGET_YAW] = target_yaw

@@ -65,7 +65,7 @@ class PickDemonstrator(Phased):
         """Begin anew; the motion itself has no randomness."""
         self._enter("walk" if self._plan.walks else "stand")
         self._arms, self._fingers = self._world.task.start_arms.copy(), OPEN_RIGHT.copy()
-        self._height, self._pitch = NOMINAL_HEIGHT, 0.0
+        self._height, self._torso = NOMINAL_HEIGHT, np.zeros(3)
         self._lift_goal = np.zeros(3)
         self._misjudged = np.zeros(3)
         self._frame = Frame()
@@ -134,7 +134,7 @@ class PickDemonstrator(Phased):
         """The next action `(1, 36)`."""
         velocity, turn = self._do_phase()
         hands = np.concatenate([OPEN_LEFT, self._fingers])
-        return action(hands, self._arms, self._height, velocity, turn, self._pitch)[None]
+        return action(hands, self._arms, self._height, velocity, turn, self._torso)[None]
 
     def _get_ready(self) -> None:
         rate = self._world.policy_hz
