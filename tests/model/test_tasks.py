@@ -69,12 +69,21 @@ def test_every_task_has_parameters_a_demonstrator_and_a_script(worlds: Callable[
 @pytest.mark.parametrize("task", NEW_TASKS)
 def test_the_demonstrator_does_the_task(worlds: Callable[[str], World], task: str) -> None:
     world = worlds(task)
-    rows = commands(world, make_demonstrator(world), 600001)
+    rows = commands(world, make_demonstrator(world), 600004)
     assert world.outcome is not None and world.outcome.success, world.outcome
     assert len(world.task.key_point_names) == len(world.key_points())
     moved = np.ptp(rows, axis=0) > 0.01
     expected = {
-        "carry_place_can": ["torso_pitch", "velocity_x", "velocity_y", "velocity_yaw", "right_hand_index_0_joint"],
+        "carry_place_can": [
+            "torso_roll",
+            "torso_pitch",
+            "torso_yaw",
+            "height",
+            "velocity_x",
+            "velocity_y",
+            "velocity_yaw",
+            "right_hand_index_0_joint",
+        ],
         "push_cart": ["velocity_x", "velocity_yaw", "left_hand_index_0_joint", "right_hand_index_0_joint"],
         "open_drawer": ["velocity_x", "right_hand_index_0_joint"],
     }[task]

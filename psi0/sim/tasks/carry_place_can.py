@@ -26,7 +26,7 @@ MARK_X, MARK_Y, MARK_RADIUS = (0.13, 0.18), (0.15, 0.35), 0.07
 TWO_CANS_Y, TWO_MARKS_Y = (-0.36, -0.06), (0.14, 0.42)
 CANS_APART, MARKS_APART = 0.22, 0.20
 """With two of a kind they lie in these ranges, and at least so far apart along the table's edge [m]."""
-HEIGHTS = (0.62, 0.80)
+HEIGHTS = (0.62, 0.78)
 """Tops of the table above the floor [m]; one is drawn per episode."""
 ROBOT_X, ROBOT_Y, ROBOT_YAW = (-0.60, -0.35), (-0.2, 0.2), (-0.25, 0.25)
 LIFT_HEIGHT = 0.05
