@@ -86,7 +86,7 @@ def physics_rate() -> float:
 def system0_rate() -> float:
     """Ticks of System-0 per second."""
     policy, rest = WalkingPolicy(), np.zeros(15)
-    felt = Proprioception(rest, rest, np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0]))
+    felt = Proprioception(rest, rest, np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0]), np.zeros(14), np.zeros(14))
     command = np.array([0.0, 0.0, 0.0, 0.756, 0.3, 0.0, 0.0, 0.0])
     return rate(TICKS, lambda: policy.step(felt, command))
 

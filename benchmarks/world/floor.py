@@ -12,7 +12,6 @@ from psi0.robot.constants import (
     CLOSED_LEFT,
     CLOSED_RIGHT,
     DEFAULT_ARMS,
-    DEFAULT_LOWER_BODY,
     NOMINAL_HEIGHT,
     READY_ARMS,
     TICK_HZ,
@@ -20,7 +19,7 @@ from psi0.robot.constants import (
 from psi0.robot.layout import LOWER_BODY_COMMANDS
 from psi0.robot.model import robot_spec
 from psi0.robot.physics import mujoco
-from psi0.robot.system0 import WalkingPolicy
+from psi0.robot.system0_folder import load_system0
 from psi0.sim.actuation import Body
 from psi0.sim.clock import PHYSICS_HZ, STEPS_PER_TICK
 from psi0.sim.scene import add_room, heading, quaternion_z, rotation_z
@@ -83,12 +82,13 @@ class Floor:
     """An empty room with the robot; `stand` begins anew, `run` executes commands."""
 
     def __init__(self, robot_folder: Path = paths.ROBOT) -> None:
-        spec = robot_spec(robot_folder)
+        self._system0 = load_system0(robot_folder)
+        spec = robot_spec(robot_folder, self._system0.gains)
         spec.option.timestep = 1.0 / PHYSICS_HZ
         add_room(spec)
         self.model = spec.compile()
         self.data = mujoco.MjData(self.model)
-        self._body, self._system0 = Body(self.model, self.data), WalkingPolicy()
+        self._body = Body(self.model, self.data)
         self._hands = np.concatenate([CLOSED_LEFT, CLOSED_RIGHT])
         self._torso = self.model.body("torso_link").id
         self.stand(0)
@@ -101,7 +101,8 @@ class Floor:
         self.data.qpos[2] = _SPAWN_HEIGHT
         self.data.qpos[3:7] = quaternion_z(self._random.uniform(-np.pi, np.pi))
         self._arms = self._goal = DEFAULT_ARMS.copy()
-        shaken = DEFAULT_LOWER_BODY + self._random.uniform(-_SHAKEN, _SHAKEN, len(DEFAULT_LOWER_BODY))
+        stance = self._system0.stance
+        shaken = stance + self._random.uniform(-_SHAKEN, _SHAKEN, len(stance))
         self._body.set_pose(shaken, self._arms)
         mujoco.mj_forward(self.model, self.data)
         self._reaching, self._ticks = False, 0

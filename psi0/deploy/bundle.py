@@ -12,15 +12,26 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from psi0.deploy.manifest import GRAPHS, MANIFEST, Engine, Evidence, Manifest, Source, System0, write_sums
+from psi0.deploy.manifest import (
+    GRAPHS,
+    MANIFEST,
+    Engine,
+    Evidence,
+    GivenSystem0,
+    Manifest,
+    Source,
+    System0,
+    write_sums,
+)
 from psi0.deploy.signature import sign
 from psi0.errors import Psi0Error
 from psi0.evaluate.schemas import GateFile, read_record
 from psi0.files import publish_folder, sha256_file, sha256_folder, write_json
 from psi0.model.manifest import check_manifest
-from psi0.params import Params, load_params
+from psi0.params import WALKING, Params, load_params
 from psi0.robot.assets import system0_identity
 from psi0.robot.layout import ACTION_NAMES, ALL_JOINTS, LOWER_BODY_COMMANDS, SIDES, STATE_NAMES, ActionPart
+from psi0.robot.system0_folder import RECORD_FILE, read_system0
 
 _G1_MOTORS = tuple(joint for joint in ALL_JOINTS if "hand" not in joint)
 """Unitree's motor order of the 29-motor G1: legs 0-11, waist 12-14, left arm 15-21, right arm 22-28 (unitree_sdk2)."""
@@ -31,7 +42,7 @@ def build_bundle(evidence: Path, task: str, source: dict[str, str], target: Path
 
     Args:
         evidence: folder with the version's evidence as registered: `graphs/`, `evaluation/`, `gate/`, `limits.json`,
-            `latency.json`, `params.yaml`, `dvc.lock`.
+            `latency.json`, `params.yaml`, `dvc.lock`, and `system0.json` where System-0 is not the walking policy.
         task: the policy's task.
         source: `model`, `version`, `git_commit`, `git_dirty` of the version.
         target: folder to make (replaced when it exists).
@@ -71,7 +82,7 @@ def build_bundle(evidence: Path, task: str, source: dict[str, str], target: Path
                 graphs_sha256=graphs_sha256,
                 plan_sha256=gate.plan_sha256,
             ),
-            system0=System0(**system0_identity()),
+            system0=_system0(evidence, params),
             graphs=onnx,
             engines=engines,
             files={**files, "joint_map": "joint_map.json", "control": "control.json"},
@@ -87,6 +98,19 @@ def build_bundle(evidence: Path, task: str, source: dict[str, str], target: Path
         name = write_sums(bundle)
         sign(bundle)
     return name
+
+
+def _system0(evidence: Path, params: Params) -> System0 | GivenSystem0:
+    """What the policy was judged with, as its evidence states it."""
+    record = evidence / RECORD_FILE
+    if params.robot.system0 == WALKING:
+        if record.exists():
+            raise Psi0Error(f"{record} names another System-0 than params.yaml, {WALKING}; register the version anew")
+        return System0(**system0_identity())
+    if not record.exists():
+        raise Psi0Error(f"{record} is missing, but robot.system0 is no {WALKING}; register the version anew")
+    given = read_system0(record)
+    return GivenSystem0(kind=given.kind, files=given.files)
 
 
 def joint_map() -> dict[str, Any]:

@@ -45,6 +45,13 @@ class System0(_Record):
     sha256: Hash
 
 
+class GivenSystem0(_Record):
+    """A lower-body policy that a user gave as files. Named, never contained: whoever deploys has them."""
+
+    kind: Literal["amo"]
+    files: dict[str, Hash] = Field(description="File -> SHA-256")
+
+
 class Source(_Record):
     """Where the policy came from."""
 
@@ -74,7 +81,7 @@ class Manifest(_Record):
     task: str
     profile: str = Field(description="Profile of params.yaml it was made with: `tiny`, `paper`, ...")
     source: Source
-    system0: System0
+    system0: System0 | GivenSystem0 = Field(description="The one that the policy was judged with")
     graphs: dict[str, Hash] = Field(description="ONNX file -> SHA-256")
     engines: dict[str, Engine] = Field(description="Target -> status")
     files: dict[str, str] = Field(description="Role -> file: limits, joint_map, control, latency, parity, params, lock")

@@ -52,6 +52,8 @@ TASKS_WITH_A_CHOICE = ("pick_can", "carry_place_can")
 """Tasks that `scene.objects` applies to."""
 RECORDER = "recorder"
 """The `source` of a dataset that is recorded in the simulator."""
+WALKING = "walking"
+"""The `robot.system0` of the pinned package; anything else is a folder."""
 TRIES_PER_EPISODE = 4
 """Seeds that the recorder tries at most per episode that is wanted."""
 
@@ -89,6 +91,9 @@ class Robot(Block):
     """The simulated robot model."""
 
     faces_per_mesh: Positive = Field(300, description="Triangles each visual mesh is decimated to")
+    system0: str = Field(
+        WALKING, description="Lower-body controller: `walking`, or a folder that holds AMO's three TorchScript files"
+    )
 
 
 class RawDataset(Block):

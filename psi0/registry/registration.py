@@ -34,6 +34,7 @@ from psi0.registry.versions import (
     read_version,
 )
 from psi0.registry.weights import CONTENT, register_weights
+from psi0.robot.system0_folder import RECORD_FILE, SYSTEM0_FOLDER
 
 JUDGEMENT = "psi0.gate_sha256"
 """Tag with the SHA-256 of the verdict's file: one judgement, one version."""
@@ -195,6 +196,9 @@ def _collect(folder: Path, task: str, workspace: Path, origins: Origins, add: Ca
         if not source.exists():
             raise Psi0Error(f"{source} is missing; `dvc repro` or `dvc pull` brings it back")
         shutil.copyfile(source, folder / name)
+    given = workspace / paths.ROBOT / SYSTEM0_FOLDER / RECORD_FILE
+    if given.exists():
+        shutil.copyfile(given, folder / RECORD_FILE)
     write_json(folder / ORIGINS, origins.model_dump(mode="json"))
     write_mlmodel(folder, load_params(folder / "params.yaml"))
     if add is not None:

@@ -1,5 +1,6 @@
 """The G1 with two Dex3-1 hands as a MuJoCo specification, ready to be put into a scene."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +44,7 @@ def read_model(folder: Path) -> mujoco.MjSpec:
         raise Psi0Error(f"{path} cannot be read ({error}); rebuild it with `dvc repro -f robot`") from None
 
 
-def _set_servo(actuator: mujoco.MjsActuator) -> None:
-    stiffness, damping = servo_gains(actuator.target)
+def _set_servo(actuator: mujoco.MjsActuator, stiffness: float, damping: float) -> None:
     gain, bias = np.zeros(10), np.zeros(10)
     gain[0], bias[1], bias[2] = stiffness, -stiffness, -damping
     actuator.gainprm, actuator.biasprm = gain, bias
@@ -52,9 +52,10 @@ def _set_servo(actuator: mujoco.MjsActuator) -> None:
     actuator.inheritrange, actuator.ctrllimited = 0, False
 
 
-def robot_spec(folder: Path) -> mujoco.MjSpec:
+def robot_spec(folder: Path, gains: Mapping[str, tuple[float, float]] | None = None) -> mujoco.MjSpec:
     """The robot with servo gains, rotor inertias, friction and the head camera.
 
+    `gains`: stiffness [N m / rad] and damping [N m s / rad] of joints whose servos are not those of `servo_gains`.
     It collides with the world only, not with itself: that is 1.4 times as fast and changed no result of the trials.
     Torque limits are those of the model (`actuatorfrcrange`).
     """
@@ -64,7 +65,7 @@ def robot_spec(folder: Path) -> mujoco.MjSpec:
             joint.armature = armature(joint.name)
             joint.frictionloss = HAND_FRICTION_LOSS if joint.name in HAND_JOINTS else BODY_FRICTION_LOSS
     for actuator in spec.actuators:
-        _set_servo(actuator)
+        _set_servo(actuator, *(gains or {}).get(actuator.target, servo_gains(actuator.target)))
     for geom in spec.geoms:
         if not geom.contype:
             continue

@@ -6,6 +6,7 @@ observation always shows the neutral pose, else reaching makes it drift by metre
 does not see: subtracted from what it observes, added to what it answers.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psi0.robot.assets import system0_weights
-from psi0.robot.constants import CROUCH, DEFAULT_LOWER_BODY, STANDING_DEAD_ZONE, TICK_HZ
+from psi0.robot.constants import CROUCH, DEFAULT_LOWER_BODY, STANDING_DEAD_ZONE, TICK_HZ, servo_gains
 from psi0.robot.layout import LOWER_BODY_COMMANDS, LOWER_BODY_JOINTS
 
 _BODY_SIZE = 29
@@ -35,16 +36,30 @@ class Proprioception:
         velocity: `(15,)` joint velocities [rad/s].
         angular_velocity: `(3,)` of the pelvis in its own frame [rad/s].
         quaternion: `(4,)` orientation of the pelvis, w first.
+        arm_position: `(14,)` joint positions in the order of `ARM_JOINTS` [rad].
+        arm_velocity: `(14,)` joint velocities [rad/s].
     """
 
     position: NDArray[np.float64]
     velocity: NDArray[np.float64]
     angular_velocity: NDArray[np.float64]
     quaternion: NDArray[np.float64]
+    arm_position: NDArray[np.float64]
+    arm_velocity: NDArray[np.float64]
 
 
 class System0(Protocol):
     """A lower-body controller: ours, or another one behind the same eight commands."""
+
+    @property
+    def gains(self) -> Mapping[str, tuple[float, float]]:
+        """Servo gains it was trained with, per `LOWER_BODY_JOINTS`: stiffness [N m / rad], damping [N m s / rad]."""
+        ...
+
+    @property
+    def stance(self) -> NDArray[np.float64]:
+        """Pose `(15,)` of `LOWER_BODY_JOINTS` that an episode begins in [rad]."""
+        ...
 
     def reset(self) -> None:
         """Forget the last episode."""
@@ -76,6 +91,8 @@ class WalkingPolicy:
     def __init__(self) -> None:
         import onnxruntime
 
+        self.gains: Mapping[str, tuple[float, float]] = {joint: servo_gains(joint) for joint in LOWER_BODY_JOINTS}
+        self.stance = DEFAULT_LOWER_BODY
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._network = onnxruntime.InferenceSession(

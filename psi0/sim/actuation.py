@@ -47,6 +47,8 @@ class Body:
             velocity=data.qvel[self._lower_velocity],
             angular_velocity=data.qvel[3:6].copy(),
             quaternion=data.qpos[3:7].copy(),
+            arm_position=data.qpos[self._arms],
+            arm_velocity=data.qvel[self._arm_velocity],
         )
 
     def gravity_torque(self) -> NDArray[np.float64]:

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from psi0 import paths
 from psi0.errors import Psi0Error
 from psi0.params import Camera, Control
-from psi0.robot.constants import DEFAULT_ARMS, DEFAULT_LOWER_BODY, NOMINAL_HEIGHT
+from psi0.robot.constants import DEFAULT_ARMS, NOMINAL_HEIGHT
 from psi0.robot.layout import ACTION_SIZE, ActionPart
 from psi0.robot.limits import load_limits
 from psi0.robot.model import HEAD_CAMERA, head_camera_field_of_view, robot_spec
 from psi0.robot.physics import mujoco
-from psi0.robot.system0 import System0, WalkingPolicy
+from psi0.robot.system0 import System0
+from psi0.robot.system0_folder import load_system0
 from psi0.seeds import EVALUATION_SEEDS_START
 from psi0.sim.actuation import Body
 from psi0.sim.clock import PHYSICS_HZ, ControlClock
@@ -62,7 +63,8 @@ class World:
     """One task's world. `reset` begins an episode, `step` executes one action; see `make_world`.
 
     Joint targets, torso and height move linearly from the last action to the new one over a control step; velocity
-    commands hold. Actions a little outside the limits are clipped, by more than 0.05 they end the episode.
+    commands hold. Actions a little outside the limits are clipped, by more than 0.05 they end the episode. The lower
+    body has the servo gains and the stance that its System-0 states; `system0` takes the place of the robot folder's.
     """
 
     def __init__(
@@ -78,7 +80,8 @@ class World:
         self.task, self.level, self.robot_folder = task, level, robot_folder
         self.clock = ControlClock(control.policy_hz)
         self.limits = load_limits(robot_folder)
-        spec = robot_spec(robot_folder)
+        self._system0 = load_system0(robot_folder) if system0 is None else system0
+        spec = robot_spec(robot_folder, self._system0.gains)
         spec.option.timestep = 1.0 / PHYSICS_HZ
         add_room(spec)
         self.model = compile_task(task, spec)
@@ -86,7 +89,6 @@ class World:
         self.data = mujoco.MjData(self.model)
         self.view = View(self.model, self.data)
         self.body = Body(self.model, self.data)
-        self._system0 = system0 or WalkingPolicy()
         self._variation = Variation(self.model, task, level)
         self._camera = camera
         self._renderer = Renderer(self.model, camera.height, camera.width) if render else None
@@ -134,7 +136,7 @@ class World:
     def _put_robot(self, start: Start) -> None:
         self.data.qpos[:3] = start.x, start.y, _SPAWN_HEIGHT
         self.data.qpos[3:7] = quaternion_z(start.yaw)
-        self.body.set_pose(DEFAULT_LOWER_BODY, self.task.start_arms)
+        self.body.set_pose(self._system0.stance, self.task.start_arms)
         mujoco.mj_forward(self.model, self.data)
 
     def _settle(self) -> None:
@@ -299,7 +301,7 @@ def make_world(
     """The world of a task, ready for `reset`, with `objects` of a kind to choose from where the task has a choice.
 
     Raises:
-        Psi0Error: unknown or broken task, a missing or broken robot folder or System-0 package, a control rate above
-            50 Hz, or nothing to draw with.
+        Psi0Error: unknown or broken task, a missing or broken robot folder or System-0, a control rate above 50 Hz,
+            or nothing to draw with.
     """
     return World(make_task(task, objects), control, camera, level, robot_folder, render)

@@ -7,17 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from psi0 import storage
 from psi0.connection import connect
 from psi0.deploy.bundle import build_bundle, joint_map
 from psi0.deploy.demo import find_bundle
-from psi0.deploy.manifest import parse_sums, read_manifest
+from psi0.deploy.manifest import GivenSystem0, System0, parse_sums, read_manifest
 from psi0.deploy.publish import publish, published, read_pointer
 from psi0.deploy.pull import pull
 from psi0.deploy.verify import verify, verify_folder
 from psi0.errors import Psi0Error
-from psi0.files import folder_files, sha256_file
+from psi0.files import folder_files, read_json, sha256_file, write_json
+from psi0.robot.assets import SYSTEM0_PACKAGE
 from psi0.robot.layout import ACTION_NAMES
 from psi0.settings import Settings
 
@@ -43,7 +45,7 @@ def test_a_bundle_says_what_it_is(bundle: Path) -> None:
     manifest = read_manifest(bundle)
     assert manifest.source.version == "3"
     assert manifest.evidence.successes == 39
-    assert manifest.system0.package and len(manifest.system0.sha256) == 64
+    assert isinstance(manifest.system0, System0) and manifest.system0.package == SYSTEM0_PACKAGE[0]
     assert not [file for file in folder_files(bundle) if "g1_29dof" in file.name], "System-0 is named, not contained"
     for file in [*manifest.graphs, *manifest.files.values()]:
         assert (bundle / file).is_file(), file
@@ -59,6 +61,27 @@ def test_every_joint_has_a_motor_and_every_command_its_unit() -> None:
     assert motors["right_hand_thumb_0_joint"] == ("dex3_right", 0)
     assert motors["height"] == ("system0", None)
     assert len(set(motors.values()) - {("system0", None)}) == 28
+
+
+def test_a_system0_given_as_files_is_named_and_not_contained(evidence: Path, tmp_path: Path) -> None:
+    files = {"amo_jit.pt": "1" * 64, "adapter_jit.pt": "2" * 64, "adapter_norm_stats.pt": "3" * 64}
+    params = yaml.safe_load((evidence / "params.yaml").read_text())
+    params["robot"]["system0"] = "downloads/amo"
+    (evidence / "params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(Psi0Error, match=r"system0\.json is missing"):
+        build_bundle(evidence, "pick_can", SOURCE, tmp_path / "bundle")
+    write_json(evidence / "system0.json", {"schema_version": 1, "kind": "amo", "files": files})
+    build_bundle(evidence, "pick_can", SOURCE, tmp_path / "bundle")
+    assert read_json(tmp_path / "bundle/manifest.json")["system0"] == {"kind": "amo", "files": files}
+    given = read_manifest(tmp_path / "bundle").system0
+    assert isinstance(given, GivenSystem0) and given.files == files
+    assert not [file for file in folder_files(tmp_path / "bundle") if file.suffix == ".pt"]
+
+
+def test_evidence_that_contradicts_itself_about_system0_becomes_no_bundle(evidence: Path, tmp_path: Path) -> None:
+    write_json(evidence / "system0.json", {"schema_version": 1, "kind": "amo", "files": {"amo_jit.pt": "1" * 64}})
+    with pytest.raises(Psi0Error, match=r"system0\.json names another System-0 than params\.yaml"):
+        build_bundle(evidence, "pick_can", SOURCE, tmp_path / "bundle")
 
 
 @pytest.mark.parametrize("verdict", ["refuse", "void"])

@@ -9,6 +9,7 @@ import yaml
 from mlflow import MlflowClient
 
 from psi0.errors import Psi0Error
+from psi0.files import write_json
 from psi0.registry.registration import register_policy
 from psi0.registry.restore import restore_lock
 from psi0.registry.runs import PARENT, begin_recipe, begin_stage, end_recipe, record_stage
@@ -99,6 +100,18 @@ def test_a_judged_policy_becomes_one_version_with_its_evidence(
     assert "39 of 40" in description and "PASS" in description
     again = register_policy(client, "pick_can", workspace)
     assert (again.number, again.created) == ("1", False)
+
+
+def test_a_system0_given_as_files_is_named_in_the_evidence(
+    client: MlflowClient, workspace: Path, tmp_path: Path
+) -> None:
+    _record_all(client, workspace, begin_recipe(client, "recipe"))
+    record = workspace / "data/robot/system0/system0.json"
+    write_json(record, {"schema_version": 1, "kind": "amo", "files": {"amo_jit.pt": "1" * 64}})
+    (record.parent / "amo_jit.pt").write_bytes(b"weights")
+    folder = download_evidence(client, register_policy(client, "pick_can", workspace), tmp_path)
+    assert (folder / "system0.json").read_bytes() == record.read_bytes()
+    assert not list(folder.rglob("*.pt"))
 
 
 def test_without_runs_or_lock_nothing_is_registered(client: MlflowClient, workspace: Path) -> None:

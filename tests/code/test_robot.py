@@ -138,7 +138,8 @@ def test_inverse_kinematics_comes_back_to_where_it_was(robot_folder: Path, side:
 
 def test_system0_stands_still_in_the_dead_zone_and_steps_outside_of_it() -> None:
     def felt() -> Proprioception:
-        return Proprioception(np.zeros(15), np.zeros(15), np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0]))
+        legs, arms, upright = np.zeros(15), np.zeros(14), np.array([1.0, 0.0, 0.0, 0.0])
+        return Proprioception(legs, legs, np.zeros(3), upright, arms, arms)
 
     command = np.zeros(8)
     command[3] = NOMINAL_HEIGHT
