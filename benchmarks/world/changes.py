@@ -7,7 +7,7 @@ import numpy as np
 from psi0 import paths
 from psi0.params import Camera, Control
 from psi0.robot.constants import ARM_STIFFENING
-from psi0.robot.layout import ARM_JOINTS
+from psi0.robot.layout import ALL_JOINTS, ARM_JOINTS
 from psi0.robot.physics import mujoco
 from psi0.sim import clock, world
 from psi0.sim.tasks import make_task
@@ -18,10 +18,12 @@ AS_BUILT = "as built"
 _SLIPPERY = 0.7
 
 
-def _collide_with_itself(spec: mujoco.MjSpec, task: Task) -> None:
+def _pass_through_itself(spec: mujoco.MjSpec, task: Task) -> None:
+    """Parts of the robot meet the world, whose geoms may meet anything, and not each other."""
+    robot = {joint.parent.name for joint in spec.joints if joint.name in ALL_JOINTS} | {"pelvis"}
     for geom in spec.geoms:
-        if geom.conaffinity and not geom.contype:
-            geom.contype = 1
+        if geom.parent.name in robot and geom.contype:
+            geom.contype, geom.conaffinity = 0, 1
 
 
 def _be_slippery(spec: mujoco.MjSpec, task: Task) -> None:
@@ -50,7 +52,7 @@ def _weigh(factor: float) -> Callable[[mujoco.MjSpec, Task], None]:
 
 
 CHANGES: dict[str, Callable[[mujoco.MjSpec, Task], None]] = {
-    "self-collision": _collide_with_itself,
+    "no self-collision": _pass_through_itself,
     "friction 0.7": _be_slippery,
     "arm gains of the robot": _have_soft_arms,
     "half mass": _weigh(0.5),
@@ -58,7 +60,7 @@ CHANGES: dict[str, Callable[[mujoco.MjSpec, Task], None]] = {
 }
 """What is done to the specification of robot, room and scene before it is compiled."""
 FINE_STEPS = "2 ms steps"
-NAMES = (AS_BUILT, "self-collision", FINE_STEPS, "friction 0.7", "arm gains of the robot", "half mass", "double mass")
+NAMES = (AS_BUILT, "no self-collision", FINE_STEPS, "friction 0.7", "arm gains of the robot", "half mass", "double mass")
 
 
 def changed_world(change: str, task: str, control: Control, camera: Camera, level: Level) -> world.World:

@@ -100,7 +100,7 @@ def test_a_change_changes_one_thing(name: str, robot_folder: Path, monkeypatch: 
         model = changes.changed_world(change, "pick_can", Control(), Camera(), "L0").model
         palm = next(g for g in range(model.ngeom) if "_hand_" in model.body(model.geom_bodyid[g]).name)
         return {
-            "self-collision": float((model.geom_contype > 0).sum()),
+            "no self-collision": float((model.geom_contype > 0).sum()),
             "friction 0.7": float(model.geom_friction[model.geom("can").id, 0] + model.geom_friction[palm, 0]),
             "arm gains of the robot": float(model.actuator("left_elbow_joint").gainprm[0]),
             "mass": float(model.body("can").mass[0]),
