@@ -60,7 +60,15 @@ CHANGES: dict[str, Callable[[mujoco.MjSpec, Task], None]] = {
 }
 """What is done to the specification of robot, room and scene before it is compiled."""
 FINE_STEPS = "2 ms steps"
-NAMES = (AS_BUILT, "no self-collision", FINE_STEPS, "friction 0.7", "arm gains of the robot", "half mass", "double mass")
+NAMES = (
+    AS_BUILT,
+    "no self-collision",
+    FINE_STEPS,
+    "friction 0.7",
+    "arm gains of the robot",
+    "half mass",
+    "double mass",
+)
 
 
 def changed_world(change: str, task: str, control: Control, camera: Camera, level: Level) -> world.World:
