@@ -14,7 +14,9 @@ from psi0.sim.demonstrators import make_demonstrator
 from psi0.sim.world import InvalidSeed, World, make_world
 
 _PICTURE_WIDTH, _SIDE_SHAPE = 400, 1.1
-_SUPERSAMPLING, _GAP = 2, 6
+_SUPERSAMPLING = 2
+GAP = 6
+"""White between pictures side by side [pixels]."""
 
 Image8 = NDArray[np.uint8]
 
@@ -46,7 +48,7 @@ def _moment(world: World, width: int) -> Image8:
 
 def beside(pictures: list[Image8]) -> Image8:
     """Pictures of one height side by side, with a gap between them."""
-    gap = np.full((pictures[0].shape[0], _GAP, 3), 255, np.uint8)
+    gap = np.full((pictures[0].shape[0], GAP, 3), 255, np.uint8)
     return np.concatenate([part for picture in pictures for part in (picture, gap)][:-1], axis=1)
 
 

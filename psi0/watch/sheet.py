@@ -24,7 +24,7 @@ from psi0.policy import Observation
 from psi0.sim.tasks import TASKS
 from psi0.sim.variation import LEVELS, Level
 from psi0.sim.world import make_world
-from psi0.watch.pictures import Image8, beside, head_camera, shrink, strip
+from psi0.watch.pictures import GAP, Image8, beside, head_camera, shrink, strip
 
 _MOMENTS, _WIDTH = 6, 200
 _SHOWN_LEVEL: Level = "L1"
@@ -99,7 +99,7 @@ def _looks(
     title: str, tasks: Sequence[str], seed: int, params: Params, level: Level, control: str, width: int
 ) -> Image8:
     """One row with a column per task."""
-    size = (width - _CAPTION * (len(tasks) - 1)) // max(len(tasks), 3)
+    size = (width - GAP * (len(tasks) - 1)) // max(len(tasks), 3)
     camera = head_camera(params.camera, size)
     shown = params.model_copy(
         update={"camera": camera, "evaluation": params.evaluation.model_copy(update={"level": level})}
