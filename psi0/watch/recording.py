@@ -161,8 +161,12 @@ def _columns(dataset: LeRobotDataset, column: str, rows: slice) -> dict[str, NDA
     names = dataset.names_of(column)
     if len(names) != values.shape[1]:
         names = [f"{column}_{index}" for index in range(values.shape[1])]
-    mask = dataset.identity.get(f"{column.split('.')[-1]}_mask") or [1.0] * len(names)
-    return {name: values[:, index] if mask[index] else None for index, name in enumerate(names)}
+    mask = dataset.identity.get(f"{column.split('.')[-1]}_mask") or []
+    if len(mask) != len(names):  # Human hands have no joints to mask.
+        mask = [1.0] * len(names)
+    return {
+        name: values[:, index] if there else None for index, (name, there) in enumerate(zip(names, mask, strict=True))
+    }
 
 
 def _unit(name: str) -> str:
