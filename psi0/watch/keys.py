@@ -7,7 +7,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol, TextIO
 
@@ -110,4 +110,5 @@ def open_keys(stream: TextIO | None = None) -> Iterator[Keys]:
     try:
         yield TerminalKeys(descriptor)
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # A terminal that is gone needs no restoring.
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
