@@ -181,7 +181,6 @@ def test_a_person_drives_in_a_terminal(here: Path) -> None:
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)
     command = ["psi0", "sim", "play", "pick_can", "--seed", "7", "--policy", "keyboard", "--out", "driven.mp4"]
-    (here / "params.yaml").write_text("")
     subprocess.run(["psi0", "params", "use", "tiny"], cwd=here, check=True, capture_output=True)
     running = subprocess.Popen(command, cwd=here, stdin=slave, stdout=subprocess.PIPE, text=True)
     assert running.stdout is not None

@@ -37,13 +37,13 @@ def frames(film: Path) -> list[NDArray[np.uint8]]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-@pytest.mark.parametrize("policy", ["demonstrator", "script", "zero", "frozen", "replay", "weights"])
+@pytest.mark.parametrize("kind", ["demonstrator", "script", "zero", "frozen", "replay", "weights"])
 def test_whatever_acts_leaves_a_film_of_every_step(
-    policy: str, params: Params, short: None, here: Path, policy_folder: Path
+    kind: str, params: Params, short: None, here: Path, policy_folder: Path
 ) -> None:
     recording = here / "actions.json"
     recording.write_text(json.dumps([standing_command().tolist()] * 3))
-    name = {"replay": f"replay:{recording}", "weights": str(policy_folder)}.get(policy, policy)
+    name = {"replay": f"replay:{recording}", "weights": str(policy_folder)}.get(kind, kind)
     played = play(params, "pick_can", 7, name, here / "films" / "episode.mp4")
     assert (played.success, played.tag, played.steps) == (False, "not_reached", STEPS)
     pictures = frames(played.video)
