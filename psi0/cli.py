@@ -25,6 +25,7 @@ from psi0.commands import (
     tokenizer,
     train,
 )
+from psi0.commands.lookup import registered
 from psi0.errors import Psi0Error
 from psi0.files import is_full, reason
 
@@ -82,12 +83,7 @@ def evaluate(
     from psi0.evaluate.verbs import describe, evaluate_named
     from psi0.params import load_params
 
-    def lookup(address: str) -> Path:
-        from psi0.registry.lookup import fetch_policy
-
-        return fetch_policy(address)
-
-    result = evaluate_named(load_params(), task, policy, control, seeds, level, workers, video, json_file, lookup)
+    result = evaluate_named(load_params(), task, policy, control, seeds, level, workers, video, json_file, registered)
     typer.echo(describe(result))
 
 

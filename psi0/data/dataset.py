@@ -56,6 +56,10 @@ class LeRobotDataset:
         """Number of rows (frames)."""
         return len(self._episode_index)
 
+    def names_of(self, column: str) -> list[str]:
+        """Names of a vector's numbers; empty when the dataset has none."""
+        return self._layout.names_of(alias(column, self._stored) or column)
+
     @property
     def fps(self) -> float:
         """Frames per second."""
@@ -76,6 +80,17 @@ class LeRobotDataset:
         """Half-open range of global rows of every episode, in order."""
         starts = [0, *(np.flatnonzero(np.diff(self._episode_index)) + 1).tolist(), len(self._episode_index)]
         return list(pairwise(starts))
+
+    def find_episode(self, number: str) -> int:
+        """Position in `episodes` of the one that a person names, as in `DATASET#3`; nothing is the first.
+
+        Raises:
+            Psi0Error: no number, or there is no such episode.
+        """
+        last = len(self.episodes) - 1
+        if number and not (number.isdecimal() and int(number) <= last):
+            raise Psi0Error(f"{self.folder} has episodes 0 to {last}, not {number!r}")
+        return int(number or 0)
 
     def episode_of(self, row: int) -> int:
         """Position in `episodes` of the episode that holds a row."""

@@ -1,7 +1,5 @@
 """`psi0 demo`: a bundle plays an episode in the simulator, and you watch it."""
 
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +8,6 @@ from psi0.deploy.manifest import read_manifest
 from psi0.deploy.publish import CHANNEL
 from psi0.deploy.pull import pull
 from psi0.deploy.verify import verify_folder
-from psi0.errors import Psi0Error
 from psi0.params import load_params
 
 
@@ -41,23 +38,15 @@ def play(bundle: Path, seed: int, out: Path) -> Demo:
     """Play one episode with a bundle's own parameters and write its video (MP4).
 
     Raises:
-        Psi0Error: the scene of this seed does not settle, or the bundle's graphs cannot be loaded.
+        Psi0Error: a seed that is not for evaluation or whose scene does not settle, or graphs that cannot be loaded.
     """
-    from psi0.evaluate.verbs import evaluate_named
+    from psi0.evaluate.plan import seed_range
     from psi0.robot.stage import make_robot
+    from psi0.watch import play as watch
 
     manifest, params = read_manifest(bundle), load_params(bundle / "params.yaml")
+    seed_range(f"{seed}:{seed + 1}")
     if not (paths.ROBOT / "limits.json").exists():
         make_robot(params)
-    with tempfile.TemporaryDirectory() as folder:
-        seeds = f"{seed}:{seed + 1}"
-        evaluation = evaluate_named(
-            params, manifest.task, str(bundle.absolute()), seeds=seeds, workers=1, video=Path(folder)
-        )
-        films = sorted(Path(folder).glob("*.mp4"))
-        if not evaluation.rows or not films:
-            raise Psi0Error(f"seed {seed} gives no scene that comes to rest; try another --seed")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(films[0], out)
-    row = evaluation.rows[0]
-    return Demo(bundle, out, row.success, row.tag, row.steps)
+    played = watch.play(params, manifest.task, seed, str(bundle.absolute()), out)
+    return Demo(bundle, played.video, played.success, played.tag, played.steps)

@@ -98,8 +98,5 @@ def _episode_actions(folder: Path, episode: str) -> NDArray[np.float32]:
     from psi0.data.dataset import LeRobotDataset
 
     dataset = LeRobotDataset(folder)
-    index = int(episode) if episode.isdigit() else 0 if not episode else -1
-    if not 0 <= index < len(dataset.episodes):
-        raise Psi0Error(f"replay: {folder} has episodes 0 to {len(dataset.episodes) - 1}, not {episode!r}")
-    start, end = dataset.episodes[index]
+    start, end = dataset.episodes[dataset.find_episode(episode)]
     return np.asarray(dataset.column("action")[start:end], dtype=np.float32)

@@ -2,8 +2,9 @@
 
 import io
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -20,22 +21,60 @@ WIDTH = 256
 _QUALITY = "27"
 
 
-class Film:
-    """Collects one picture per control step and encodes them; pass it as `film` to `run_episode`."""
+class Mp4:
+    """An MP4 (H.264) in the making: pictures go in one by one, so a long film needs no memory for them."""
 
-    def __init__(self, eyes: "Eyes", frames_per_second: int) -> None:
-        self._eyes = eyes
+    def __init__(self, frames_per_second: int) -> None:
         self._frames_per_second = frames_per_second
-        self._frames: list[NDArray[np.uint8]] = []
+        self._buffer = io.BytesIO()
+        self._container: Any = None
+        self._stream: Any = None
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """Append an RGB picture `(height, width, 3)`, even and of one size."""
+        if self._container is None:
+            self._begin(*frame.shape[:2])
+        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+
+    def _begin(self, height: int, width: int) -> None:
+        self._container = av.open(self._buffer, "w", format="mp4", options={"fflags": "+bitexact"})
+        # One thread and no encoder banner: equal frames then give equal bytes.
+        stream: Any = self._container.add_stream("libx264", rate=self._frames_per_second)
+        stream.height, stream.width = height, width
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1
+        stream.options = {"crf": _QUALITY, "preset": "veryfast", "threads": "1", "x264-params": REPEATABLE_X264}
+        self._stream = stream
+
+    def finish(self) -> bytes:
+        """The whole film; empty bytes where no picture went in."""
+        if self._container is None:
+            return b""
+        self._container.mux(self._stream.encode())
+        self._container.close()
+        return self._buffer.getvalue()
+
+
+class Film:
+    """Takes one picture per control step; pass it as `film` to `run_episode`.
+
+    Args:
+        height, width: of each half of the picture [pixels], both even.
+    """
+
+    def __init__(self, eyes: "Eyes", frames_per_second: int, height: int = HEIGHT, width: int = WIDTH) -> None:
+        self._eyes = eyes
+        self._film = Mp4(frames_per_second)
+        self._height, self._width = height, width
 
     def __call__(self, world: "World") -> None:
         """Take the picture of this control step."""
-        seen = fit(self._eyes.image(world), HEIGHT, WIDTH)
-        self._frames.append(np.concatenate([seen, world.third_person(HEIGHT, WIDTH)], axis=1))
+        seen = fit(self._eyes.image(world), self._height, self._width)
+        self._film.add(np.concatenate([seen, world.third_person(self._height, self._width)], axis=1))
 
     def encode(self) -> bytes:
-        """The film as MP4 (H.264), the same bytes for the same frames."""
-        return encode_mp4(self._frames, self._frames_per_second)
+        """The film as MP4 (H.264), the same bytes for the same frames. Ends it."""
+        return self._film.finish()
 
 
 def fit(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -50,23 +89,12 @@ def fit(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     return result
 
 
-def encode_mp4(frames: list[NDArray[np.uint8]], frames_per_second: int) -> bytes:
+def encode_mp4(frames: Iterable[NDArray[np.uint8]], frames_per_second: int) -> bytes:
     """Encode RGB frames of one even size `(height, width, 3)`; empty bytes without frames."""
-    if not frames:
-        return b""
-    buffer = io.BytesIO()
-    options = {"fflags": "+bitexact"}
-    with av.open(buffer, "w", format="mp4", options=options) as container:
-        # One thread and no encoder banner: equal frames then give equal bytes.
-        stream = container.add_stream("libx264", rate=frames_per_second)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        stream.thread_count = 1
-        stream.options = {"crf": _QUALITY, "preset": "veryfast", "threads": "1", "x264-params": REPEATABLE_X264}
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return buffer.getvalue()
+    film = Mp4(frames_per_second)
+    for frame in frames:
+        film.add(frame)
+    return film.finish()
 
 
 def last_picture(film: bytes) -> bytes:

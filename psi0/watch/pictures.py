@@ -1,37 +1,24 @@
-"""For people: an episode as a video, and a strip of pictures of the robot doing a task."""
+"""Strips of pictures: the robot doing a task, from the side and through its head camera."""
 
 import math
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from psi0.data.video import VideoFormat, encode
 from psi0.errors import Psi0Error
-from psi0.files import write_bytes
-from psi0.params import Camera, Control
-from psi0.policy import Observation, Policy
+from psi0.params import Camera, Params
+from psi0.policy import Observation
 from psi0.sim.demonstrators import make_demonstrator
-from psi0.sim.script import make_script
-from psi0.sim.variation import Level
-from psi0.sim.world import InvalidSeed, Outcome, World, make_world
+from psi0.sim.world import InvalidSeed, World, make_world
 
-_HEAD, _SIDE = (288, 384), (288, 384)
 _PICTURE_WIDTH, _SIDE_SHAPE = 400, 1.1
-_SUPERSAMPLING, _GAP = 2, 6
-_MAKERS = {"demonstrator": make_demonstrator, "script": make_script}
+_SUPERSAMPLING = 2
+GAP = 6
+"""White between pictures side by side [pixels]."""
 
 Image8 = NDArray[np.uint8]
-
-
-def _policy(name: str, world: World) -> Policy:
-    if name not in _MAKERS:
-        raise Psi0Error(
-            f"policy {name!r} is unknown here; one of {', '.join(_MAKERS)} (`psi0 demo` plays trained ones)"
-        )
-    return _MAKERS[name](world)
 
 
 def _reset(world: World, seed: int) -> None:
@@ -46,26 +33,8 @@ def _observe(world: World) -> Observation:
     return Observation(blank, world.state(), world.instruction, world.steps, None, 0)
 
 
-def play(task: str, seed: int, policy: str, control: Control, level: Level, target: Path) -> Outcome:
-    """Run one episode and write it as a video: head camera left, third person right.
-
-    Raises:
-        Psi0Error: unknown task or policy, an invalid seed, or nothing to draw with.
-    """
-    world = make_world(task, control, Camera(height=_HEAD[0], width=_HEAD[1]), level)
-    actor = _policy(policy, world)
-    _reset(world, seed)
-    actor.reset(seed)
-    images, outcome = [], None
-    while outcome is None:
-        images.append(np.concatenate([world.head_camera(), world.third_person(*_SIDE)], axis=1))
-        outcome = world.step(actor.act(_observe(world))[0])
-    height, width = images[0].shape[:2]
-    write_bytes(target, encode(images, VideoFormat(width, height, Fraction(control.policy_hz))))
-    return outcome
-
-
-def _shrink(image: Image8) -> Image8:
+def shrink(image: Image8) -> Image8:
+    """A picture that was drawn for `head_camera`, in its final size."""
     size = image.shape[1] // _SUPERSAMPLING, image.shape[0] // _SUPERSAMPLING
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
@@ -74,23 +43,24 @@ def _moment(world: World, width: int) -> Image8:
     """Third person above, head camera below."""
     height = round(width * _SIDE_SHAPE) * _SUPERSAMPLING
     side = world.third_person(height, width * _SUPERSAMPLING, pretty=True)
-    return np.concatenate([_shrink(side), _shrink(world.head_camera())])
+    return np.concatenate([shrink(side), shrink(world.head_camera())])
 
 
 def beside(pictures: list[Image8]) -> Image8:
     """Pictures of one height side by side, with a gap between them."""
-    gap = np.full((pictures[0].shape[0], _GAP, 3), 255, np.uint8)
+    gap = np.full((pictures[0].shape[0], GAP, 3), 255, np.uint8)
     return np.concatenate([part for picture in pictures for part in (picture, gap)][:-1], axis=1)
 
 
-def head_camera(width: int) -> Camera:
-    """The head camera for pictures `width` pixels wide, drawn larger and shrunk."""
-    return Camera(width=width * _SUPERSAMPLING, height=width * _SUPERSAMPLING * 3 // 4)
+def head_camera(camera: Camera, width: int) -> Camera:
+    """A head camera of the shape of `camera` for pictures `width` pixels wide, drawn larger and shrunk."""
+    height = round(width * camera.height / camera.width)
+    return Camera(width=width * _SUPERSAMPLING, height=height * _SUPERSAMPLING)
 
 
 def strip(world: World, seed: int, moments: int, width: int) -> Image8:
     """`moments` pictures, each `width` wide, of the demonstrator doing the task of a world that renders
-    `head_camera(width)`, from start to success.
+    `head_camera(camera, width)`, from start to success.
 
     Raises:
         Psi0Error: an invalid seed, or the demonstrator fails on it.
@@ -115,13 +85,13 @@ def strip(world: World, seed: int, moments: int, width: int) -> Image8:
     return beside(pictures)
 
 
-def picture(task: str, seed: int, control: Control, target: Path, moments: int = 4) -> None:
+def picture(task: str, seed: int, params: Params, target: Path, moments: int = 4) -> None:
     """Write a strip of `moments` pictures of the demonstrator doing the task, from start to success.
 
     Raises:
         Psi0Error: unknown task, an invalid seed, a demonstrator that fails on it, or nothing to draw with.
     """
-    world = make_world(task, control, head_camera(_PICTURE_WIDTH))
+    world = make_world(task, params.control, head_camera(params.camera, _PICTURE_WIDTH))
     shown = strip(world, seed, moments, _PICTURE_WIDTH)
     target.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(shown).save(target, optimize=True)
