@@ -19,7 +19,7 @@ from psi0.evaluate.controls import CONTROLS
 from psi0.evaluate.evaluation import simulator_setup
 from psi0.evaluate.rollout import Pace, World
 from psi0.evaluate.worker import Arm, Bench, Job
-from psi0.params import Params
+from psi0.params import Params, Scene
 from psi0.policy import Observation
 from psi0.sim.tasks import TASKS
 from psi0.sim.variation import LEVELS, Level
@@ -30,6 +30,8 @@ _MOMENTS, _WIDTH = 6, 200
 _SHOWN_LEVEL: Level = "L1"
 _CAPTION, _LINE, _LETTER, _COLORS = 18, 13, 6.2, 256
 _MARGIN = 3
+_NEEDS_A_CHOICE = ("wrong_instruction",)
+"""Controls that are shown in scenes with two of a kind."""
 
 
 def sheet(seed: int, params: Params, target: Path, tasks: Sequence[str] = tuple(TASKS)) -> None:
@@ -102,7 +104,11 @@ def _looks(
     size = (width - GAP * (len(tasks) - 1)) // max(len(tasks), 3)
     camera = head_camera(params.camera, size)
     shown = params.model_copy(
-        update={"camera": camera, "evaluation": params.evaluation.model_copy(update={"level": level})}
+        update={
+            "camera": camera,
+            "evaluation": params.evaluation.model_copy(update={"level": level}),
+            "scene": Scene(objects=2) if control in _NEEDS_A_CHOICE else params.scene,
+        }
     )
     cells = []
     for name in tasks:

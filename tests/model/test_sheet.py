@@ -9,7 +9,7 @@ from PIL import Image
 
 from psi0.errors import Psi0Error
 from psi0.evaluate import worker
-from psi0.evaluate.controls import Eyes, OpenEyes, make_eyes
+from psi0.evaluate.controls import Eyes, make_eyes
 from psi0.evaluate.rollout import World
 from psi0.params import Params, parse_params
 from psi0.sim.world import InvalidSeed
@@ -23,7 +23,7 @@ def params() -> Params:
     return parse_params({"camera": {"width": 72, "height": 40}}, "test")
 
 
-class UpsideDown(OpenEyes):
+class UpsideDown(Eyes):
     """A control that is not there yet."""
 
     def image(self, world: World) -> np.ndarray:
