@@ -79,6 +79,11 @@ class System1(Block):
     blocks: Positive = Field(2, description="Joint attention blocks")
     heads: Positive = Field(4, description="Attention heads")
     euler_steps: Positive = Field(4, description="Euler steps of the sampler")
+    guidance: float = Field(
+        0.0,
+        ge=0,
+        description="Test-time RTC in place of the clean prefix: largest guidance weight (5 as published); 0 is off",
+    )
     token_dropout: Share = Field(0.0, description="Dropout on observation tokens (0.1 as published)")
     state_dropout: Share = Field(0.0, description="Dropout on the state (0.2 as published)")
 

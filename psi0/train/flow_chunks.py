@@ -217,6 +217,7 @@ class Finetuning(FlowRecipe):
             euler_steps=self.euler_steps,
             schedule="uniform",
             max_delay=own.max_delay,
+            guidance=everything.system1.guidance,
             camera_height=height,
             camera_width=width,
         )
