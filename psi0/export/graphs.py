@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 import torch
 from torch import Tensor, nn
+from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -38,7 +39,12 @@ def _padded(gradient: Tensor, sizes: list[int], axis: int, start: int, end: int,
     return functional.pad(gradient, [0, 0] * (gradient.ndim - 1 - axis) + [start, behind])
 
 
-_BACKWARD: dict[Any, Callable[..., Any]] = {torch.ops.aten.slice_backward.default: _padded}
+_NORM = (torch.ops.aten.native_layer_norm, torch.ops.aten.native_layer_norm_backward)
+"""Written out where the backward pass needs mean and spread: TensorRT's takes no second output."""
+_BACKWARD: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.slice_backward.default: _padded,
+    **get_decompositions(_NORM),
+}
 
 
 @dataclass(frozen=True)

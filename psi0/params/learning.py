@@ -135,6 +135,26 @@ class Training(Block):
         return self
 
 
+class ChunkTraining(Training):
+    """What the stages that train System-1 have in common."""
+
+    cache_features: bool = Field(
+        False,
+        description="Compute a frozen System-2's answers once and keep them on disk (PSI0_FEATURE_CACHE_GIB at most)",
+    )
+
+    @model_validator(mode="after")
+    def _cached_features_stay_true(self) -> "ChunkTraining":
+        if self.cache_features and (self.image_shift or self.color_jitter):
+            raise ValueError(
+                f"cache_features keeps one answer per image, image_shift {self.image_shift} and color_jitter"
+                f" {self.color_jitter} change the image at every step; set both to 0, or cache_features to false"
+            )
+        if self.cache_features and self.zero_stage == 3:
+            raise ValueError("cache_features needs whole weights on every rank; set zero_stage to 0, 1 or 2")
+        return self
+
+
 class Pretrain(Training):
     """Stage 1: the backbone learns next FAST tokens, on EgoDex, then on Humanoid Everyday."""
 
@@ -152,7 +172,7 @@ class Pretrain(Training):
         return self
 
 
-class Posttrain(Training):
+class Posttrain(ChunkTraining):
     """Stage 2: the action expert learns on Humanoid Everyday, the backbone frozen."""
 
     steps: Positive = Field(400, description="Optimiser steps")
@@ -165,7 +185,7 @@ class Posttrain(Training):
     )
 
 
-class Finetune(Training):
+class Finetune(ChunkTraining):
     """Stage 3: the action expert learns one task from its demonstrations."""
 
     steps: Positive = Field(6000, description="Optimiser steps")
@@ -184,3 +204,9 @@ class Finetune(Training):
     minimum_range: float = Field(
         0.02, ge=0, description="Smallest half range a dimension is normalised by [rad, m, ...]"
     )
+
+    @model_validator(mode="after")
+    def _only_a_frozen_system2_is_cached(self) -> "Finetune":
+        if self.cache_features and self.tune_system2:
+            raise ValueError("cache_features needs a frozen System-2; set tune_system2 or cache_features to false")
+        return self

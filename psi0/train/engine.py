@@ -94,7 +94,7 @@ class Engine:
         sums: dict[str, Tensor] = {}
         norm = 0.0
         for batch in micro_batches:
-            with self._precision():
+            with self.arithmetic():
                 answer = engine(self._to_device(batch), generator)
             per_sample.append(answer.pop("per_sample").detach())
             engine.backward(answer["loss"])
@@ -114,7 +114,7 @@ class Engine:
     def evaluate(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """The objective's answer in evaluation mode. Collective under ZeRO 3."""
         self._deepspeed.eval()
-        with self._precision():
+        with self.arithmetic():
             return self._deepspeed(self._to_device(batch), generator)
 
     @property
@@ -192,7 +192,8 @@ class Engine:
         else:
             yield
 
-    def _precision(self) -> AbstractContextManager[Any]:
+    def arithmetic(self) -> AbstractContextManager[Any]:
+        """The context in which the objective computes."""
         if self.training.precision == BFLOAT16:
             return torch.autocast(self.team.device.type, torch.bfloat16)
         return nullcontext()

@@ -1,6 +1,7 @@
 """Stages 2 and 3: System-1 learns action chunks by flow matching, with System-2 frozen or learning along."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,20 @@ from torch.nn import functional
 from psi0 import params
 from psi0.data.dataset import LeRobotDataset
 from psi0.files import write_json
-from psi0.lineage import Lineage
+from psi0.lineage import Lineage, fingerprint_code
 from psi0.model.euler import schedule
 from psi0.model.flow import flow_loss, sample_actions
 from psi0.model.linear import use_bfloat16_products
 from psi0.model.manifest import write_manifest
 from psi0.model.policy_folder import PolicyConfig, PolicyFolder, save_policy
 from psi0.model.system1 import ActionExpert
-from psi0.model.system2 import System2
+from psi0.model.system2 import System2, System2Output
 from psi0.model.tokenizer_folder import Tokenizers
+from psi0.settings import settings
 from psi0.train import sampler
 from psi0.train.chunks import ChunkSamples
 from psi0.train.engine import Batch, Engine
+from psi0.train.feature_cache import load_or_build
 from psi0.train.optimizer import parameter_groups
 from psi0.train.precision import BFLOAT16_LINEAR
 from psi0.train.recipe import Phase, Recipe
@@ -49,7 +52,7 @@ class FlowObjective(nn.Module):
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """`loss`, `per_sample`, `flow_loss`, and `key_point_loss` (standardised) where there are key points."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            seen = self.system2.encode(batch["images"], batch["text_ids"], batch["text_mask"])
+            seen = self.see(batch)
         flow = flow_loss(
             self.system1,
             batch["actions"],
@@ -67,15 +70,45 @@ class FlowObjective(nn.Module):
             answer["key_point_loss"] = points
         return answer
 
+    def see(self, batch: Batch) -> System2Output:
+        """System-2's answer to a batch, whose hidden states may be known already."""
+        if "hidden" in batch:
+            return self.system2.with_key_points(batch["hidden"], batch["text_mask"])
+        return self.system2.encode(batch["images"], batch["text_ids"], batch["text_mask"])
+
 
 class FlowRecipe(Recipe):
     """What stages 2 and 3 share; subclasses build the parts."""
 
+    dataset: str
     samples: ChunkSamples
     system1: ActionExpert
     system2: System2
     objective: FlowObjective
     euler_steps: int
+
+    def prepare(self, engine: Engine, origin: Lineage, say: Callable[[str], None]) -> None:
+        """Compute what a frozen System-2 sees of every frame, where `cache_features` asks for it."""
+        assert isinstance(self.training, params.ChunkTraining)
+        if not self.training.cache_features:
+            return
+        device, config = engine.team.device, self.system2.config
+        made_from = {name: origin.data[name] for name in ("system2", "tokenizer", self.dataset)} | {
+            "code": fingerprint_code("model", "data"),
+            "arithmetic": f"{self.training.precision} on {device.type}, torch {torch.__version__}",
+        }
+
+        @torch.no_grad()
+        def encode(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            images, text_ids = self.samples.hidden_inputs(rows)
+            with engine.arithmetic():
+                return self.system2.hidden(images.to(device), text_ids.to(device)).float().cpu().numpy()
+
+        self.objective.eval()
+        shape = (len(self.samples.dataset), self.samples.prompt_length, config.hidden_size)
+        limit = settings().feature_cache_gib
+        home = settings().home / "features"
+        self.samples.features = load_or_build(home, made_from, shape, encode, engine.team, say, limit)
 
     def trivial(self) -> dict[str, float]:
         """Held-out losses of predictors that know training actions but not the image.
@@ -108,7 +141,7 @@ class FlowRecipe(Recipe):
         device = next(self.system1.parameters()).device
         batch = {name: value.to(device) for name, value in self.samples.batch(rows, None).items()}
         self.objective.eval()
-        seen = self.system2.encode(batch["images"], batch["text_ids"], batch["text_mask"])
+        seen = self.objective.see(batch)
         source = torch.Generator().manual_seed(sampler.noise_seed(self.training.seed, 0, 0, 7))
         noise = torch.randn(batch["actions"].shape, generator=source).to(device)
         levels = torch.tensor(schedule(self.euler_steps), dtype=torch.float32, device=device)
@@ -121,6 +154,7 @@ class Posttraining(FlowRecipe):
     """The recipe of stage 2: the expert learns on Humanoid Everyday, System-2 frozen."""
 
     stage = "posttrain"
+    dataset = "humanoid_everyday"
 
     def __init__(self, everything: params.Params, system2: Path, humanoid_everyday: Path, tokenizer: Path) -> None:
         own = everything.posttrain
@@ -159,6 +193,7 @@ class Finetuning(FlowRecipe):
     """The recipe of stage 3: one task from its demonstrations, with training-time real-time chunking."""
 
     stage = "finetune"
+    dataset = "demonstrations"
 
     def __init__(
         self,

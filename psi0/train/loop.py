@@ -60,6 +60,7 @@ def train(recipe: Recipe, run: Run, team: Team, after_step: Callable[[int], None
     reports = Reports(run.folder, training, run.log_every, team)
     engine = Engine(recipe.objective, recipe.groups(), training, team)
     history = History(training.steps)
+    recipe.prepare(engine, run.lineage, reports.say)
 
     done = _resume(run, engine, history, team, reports)
     if done == 0:
