@@ -143,6 +143,16 @@ class ChunkTraining(Training):
         description="Compute a frozen System-2's answers once and keep them on disk (PSI0_FEATURE_CACHE_GIB at most)",
     )
 
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="Decay of a moving average of the weights, which is what is published; 0 is off"
+    )
+
+    @model_validator(mode="after")
+    def _the_average_is_whole_on_every_rank(self) -> "ChunkTraining":
+        if self.ema and self.zero_stage == 3:
+            raise ValueError("ema needs whole weights on every rank; set zero_stage to 0, 1 or 2, or ema to 0")
+        return self
+
     @model_validator(mode="after")
     def _cached_features_stay_true(self) -> "ChunkTraining":
         if self.cache_features and (self.image_shift or self.color_jitter):

@@ -13,7 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from psi0.errors import Psi0Error
-from psi0.params import Training
+from psi0.params import ChunkTraining, Training
+from psi0.train.average import Average
 from psi0.train.optimizer import make_optimizer, rate_factor
 from psi0.train.precision import BFLOAT16
 from psi0.train.team import Team
@@ -82,6 +83,9 @@ class Engine:
             model=objective.to(team.device), optimizer=optimizer, config=config, dist_init_required=False
         )
         logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+        decay = training.ema if isinstance(training, ChunkTraining) else 0.0
+        self.average = Average(self.objective, decay) if decay else None
+        """Moving average of the weights, where `ema` asks for one."""
 
     def step(self, micro_batches: Sequence[Batch], step: int, generator: torch.Generator) -> StepResult:
         """One optimiser step on this rank's micro batches. Collective."""
@@ -105,6 +109,8 @@ class Engine:
                 sums[name] = sums.get(name, torch.zeros((), device=self.team.device)) + value.detach().float()
         if training.zero_stage:
             norm = float(engine.get_global_grad_norm())
+        if self.average is not None:
+            self.average.update(step)
         totals = self.team.total(torch.stack([sums[name] for name in sums]))
         count = len(micro_batches) * self.team.ranks
         values = dict(zip(sums, (totals / count).tolist(), strict=True))
@@ -121,6 +127,10 @@ class Engine:
     def objective(self) -> nn.Module:
         """The module that is trained."""
         return self._deepspeed.module
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside, the objective holds the average of its weights where there is one, else its weights."""
+        return nullcontext() if self.average is None else self.average.in_place()
 
     def weights(self) -> dict[str, Tensor]:
         """Trainable parameters and buffers by name, on the CPU. Collective under ZeRO 3."""
@@ -142,7 +152,7 @@ class Engine:
         return {name: value for name, value in self.objective.state_dict().items() if name not in frozen}
 
     def make_whole(self) -> None:
-        """Leave the objective with whole parameters, the frozen ones too; training ends with this. Collective."""
+        """Leave the objective with whole parameters, the frozen ones too; nothing is trained after. Collective."""
         if self.training.zero_stage == 3:
             with self._gathered():
                 whole = [value.detach().clone() for value in self.objective.parameters()]

@@ -152,14 +152,15 @@ def _save(run: Run, done: int, engine: Engine, history: History, team: Team, see
 
 def _write_result(recipe: Recipe, run: Run, engine: Engine, history: History, team: Team) -> None:
     """Weights, `metrics.json` and the curve, in one step."""
-    numbers = _metrics(recipe, history) | recipe.closing(engine)
-    engine.make_whole()
-    if team.leads:
-        with publish_folder(run.folder / RESULT) as folder:
-            recipe.write_result(folder, run.lineage)
-            write_lineage(folder, run.lineage)
-            write_json(folder / "metrics.json", numbers)
-            history.write(folder)
+    with engine.averaged():
+        numbers = _metrics(recipe, history) | recipe.closing(engine)
+        engine.make_whole()
+        if team.leads:
+            with publish_folder(run.folder / RESULT) as folder:
+                recipe.write_result(folder, run.lineage)
+                write_lineage(folder, run.lineage)
+                write_json(folder / "metrics.json", numbers)
+                history.write(folder)
     team.barrier()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from learnable import tiny_params, write_all
+from learnable import quick_chunks, quick_workspace, tiny_params
 from numpy.typing import NDArray
 
 from psi0.errors import Psi0Error
@@ -23,24 +23,13 @@ ALONE = Team(0, 1, torch.device("cpu"))
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Prepared datasets, a tokenizer and a System-2 of two steps, as current folder."""
-    root = tmp_path_factory.mktemp("features")
-    write_all(root, episodes=3)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        settings.cache_clear()
-        few = {"steps": 2, "warmup_steps": 1, "humanoid_everyday_steps": 1, "precision": "float32"}
-        stage.fit_tokenizer(tiny_params())
-        stage.pretrain(tiny_params(pretrain=few), in_process=True)
-        stage.posttrain(cached(False), in_process=True)
+    with quick_workspace(tmp_path_factory.mktemp("features")) as root:
         yield root
-    settings.cache_clear()
 
 
 def cached(on: bool, **finetune: Any) -> Any:
-    """Both stages in eight steps, nothing augmented, System-2 frozen."""
-    few = {"steps": 8, "validation_every": 4, "checkpoint_every": 8, "precision": "float32", "cache_features": on}
-    plain = {**few, "image_shift": 0, "color_jitter": 0.0}
+    """Both stages with System-2 frozen."""
+    plain = quick_chunks(cache_features=on)
     return tiny_params(posttrain=plain, finetune={**plain, "tune_system2": False, **finetune})
 
 
