@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from psi0.model.qwen import ConvolutionalStem
 from psi0.model.system2 import System2
 
 DOWN, UP = "low_rank_down", "low_rank_up"
@@ -39,8 +40,7 @@ def add_low_rank(system2: System2, rank: int, alpha: float, seed: int) -> None:
     """Give every linear layer inside the blocks of both towers an update of this rank, in place.
 
     Args:
-        system2: its own weights are frozen but for those that no update can stand for: the key-point head, which is
-            fresh in every fine-tuning.
+        system2: all of Qwen's own weights are frozen; the key-point head stays as it is.
         rank: of the updates.
         alpha: scale times rank.
         seed: of the random half.
@@ -59,14 +59,27 @@ def add_low_rank(system2: System2, rank: int, alpha: float, seed: int) -> None:
             layer.low_rank_scale = alpha / rank
 
 
+def learn_new_parts(system2: System2) -> None:
+    """Let learn what stage 1 adds to Qwen and no update can stand for: the rows of FAST tokens, the stem.
+
+    The table of tokens is one tensor, so all its rows learn; so does the output layer.
+    """
+    model = system2.qwen
+    parts = [model.get_input_embeddings(), model.get_output_embeddings()]
+    if isinstance(model.model.visual.patch_embed, ConvolutionalStem):
+        parts.append(model.model.visual.patch_embed)
+    for part in parts:
+        part.requires_grad_(True)
+
+
 @torch.no_grad()
 def merge_low_rank(system2: System2) -> None:
     """Add all updates to their weights and leave the stock layers, in place; nothing to do without updates."""
     for layer in system2.qwen.modules():
         if isinstance(layer, LowRank):
             layer.weight += layer.low_rank_scale * (layer.low_rank_up @ layer.low_rank_down)
-            delattr(layer, DOWN)
-            delattr(layer, UP)
+            for name in (DOWN, UP, "low_rank_scale"):
+                delattr(layer, name)
             layer.__class__ = type(layer).__bases__[1]
 
 

@@ -148,7 +148,8 @@ class Engine:
 
     def _kept(self) -> dict[str, Tensor]:
         """Trainable parameters and persistent buffers; frozen parameters come from the stage's inputs again."""
-        frozen = {name for name, value in self.objective.named_parameters() if not value.requires_grad}
+        every = self.objective.named_parameters(remove_duplicate=False)
+        frozen = {name for name, value in every if not value.requires_grad}
         return {name: value for name, value in self.objective.state_dict().items() if name not in frozen}
 
     def make_whole(self) -> None:

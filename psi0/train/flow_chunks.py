@@ -18,6 +18,7 @@ from psi0.lineage import Lineage, fingerprint_code
 from psi0.model.euler import schedule
 from psi0.model.flow import flow_loss, sample_actions
 from psi0.model.linear import use_bfloat16_products
+from psi0.model.low_rank import add_low_rank, merge_low_rank
 from psi0.model.manifest import write_manifest
 from psi0.model.policy_folder import PolicyConfig, PolicyFolder, save_policy
 from psi0.model.system1 import ActionExpert
@@ -176,6 +177,7 @@ class Posttraining(FlowRecipe):
         self.objective = FlowObjective(self.system2, self.system1, max_delay=0, key_point_loss=0.0, frozen=True)
         if own.precision == BFLOAT16_LINEAR:
             use_bfloat16_products(self.objective)
+        self.system1.checkpointing = own.gradient_checkpointing
 
     def groups(self) -> list[dict[str, Any]]:
         """The expert alone."""
@@ -233,14 +235,21 @@ class Finetuning(FlowRecipe):
         )
         if own.precision == BFLOAT16_LINEAR:
             use_bfloat16_products(self.objective)
+        if own.lora_rank:
+            add_low_rank(self.system2, own.lora_rank, own.lora_alpha, own.seed)
+        if own.gradient_checkpointing:
+            self.system1.checkpointing = True
+            if own.tune_system2:
+                self.system2.use_gradient_checkpointing()
 
     def groups(self) -> list[dict[str, Any]]:
-        """The expert, the key-point head, and System-2 where `tune_system2` says so."""
+        """The expert, the key-point head, and System-2 or its low-rank updates where `tune_system2` says so."""
         return parameter_groups(self.objective, self.training)
 
     def write_result(self, folder: Path, origin: Lineage) -> None:
         """The policy folder."""
         everything, own = self._everything, self._everything.finetune
+        merge_low_rank(self.system2)
         assert self.samples.normalizer is not None
         height, width = self.samples.dataset.image_shape[:2]
         config = PolicyConfig(

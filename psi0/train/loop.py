@@ -10,6 +10,7 @@ import torch
 from psi0.files import publish_folder, write_json
 from psi0.lineage import Checkout, Lineage, write_lineage
 from psi0.train import checkpoint, guards, sampler
+from psi0.train.compiling import compile_blocks
 from psi0.train.engine import Engine, StepResult
 from psi0.train.history import History
 from psi0.train.precision import FLOAT32
@@ -58,6 +59,8 @@ def train(recipe: Recipe, run: Run, team: Team, after_step: Callable[[int], None
     training = recipe.training
     _be_deterministic(training.threads, training.seed)
     reports = Reports(run.folder, training, run.log_every, team)
+    if training.compile == "auto":
+        reports.say(compile_blocks(recipe.objective, team.device))
     engine = Engine(recipe.objective, recipe.groups(), training, team)
     history = History(training.steps)
     recipe.prepare(engine, run.lineage, reports.say)

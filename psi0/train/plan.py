@@ -95,7 +95,16 @@ class StagePlan:
             f"  computing      {self.cost.flops * self.samples:.2e} FLOP, {self.cost.flops / 1e9:,.1f} G per sample",
             f"  time           {_duration(hours)} ({hours * self.gpus:,.1f} GPU hours){paper}",
             f"  checkpoint     {_bytes(self.checkpoint_bytes)}",
+            *self._features(),
         ]
+
+    def _features(self) -> list[str]:
+        if not getattr(self.training, "cache_features", False):
+            return []
+        each = 4 * self.cost.features
+        frames = sum(count or 0 for _, count in self.data.values())
+        whole = f", {_bytes(each * frames)} of disk for {frames:,} frames" if frames else ""
+        return [f"  features       {_bytes(each)} per frame{whole}; computed once, beside the computing above"]
 
     def _passes(self) -> list[str]:
         return [
