@@ -5,7 +5,6 @@ At the end the product is added to the weight, so that what is written and expor
 """
 
 import math
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from psi0.model.qwen import ConvolutionalStem
 from psi0.model.system2 import System2
 
 DOWN, UP = "low_rank_down", "low_rank_up"
+_KINDS: "dict[type[nn.Linear], type[LowRank]]" = {}
 
 
 class LowRank(nn.Linear):
@@ -30,10 +30,9 @@ class LowRank(nn.Linear):
         return super().forward(input) + self.low_rank_scale * functional.linear(narrow, self.low_rank_up)
 
 
-@cache
 def _low_rank(layer: type[nn.Linear]) -> type[LowRank]:
     """`LowRank` over a kind of linear layer, such as one with bfloat16 products."""
-    return type(f"LowRank{layer.__name__}", (LowRank, layer), {})
+    return _KINDS.setdefault(layer, type(f"LowRank{layer.__name__}", (LowRank, layer), {}))
 
 
 def add_low_rank(system2: System2, rank: int, alpha: float, seed: int) -> None:
