@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from learnable import quick_chunks, quick_workspace, tiny_params
 from numpy.typing import NDArray
+from two_ranks import train_on_two_ranks
 
 from psi0.errors import Psi0Error
 from psi0.params import parse_params
@@ -66,6 +68,22 @@ def test_fine_tuning_has_the_same_losses_key_points_included(workspace: Path) ->
     assert "key_point_loss" in expected[-1]
     stage.finetune(cached(True), "pick_can", in_process=True)
     assert close(losses("models/policy/pick_can"), expected)
+
+
+@pytest.mark.long
+def test_two_ranks_write_what_one_rank_reads(workspace: Path) -> None:
+    stage.posttrain(cached(True), in_process=True)
+    (alone,) = [path for path in Path(".psi0/features").iterdir() if "humanoid_everyday" in made_from(path)]
+    expected = b"".join(path.read_bytes() for path in sorted(alone.glob("*.raw")))
+    shutil.rmtree(alone)
+    plain = quick_chunks(cache_features=True, ranks=2)
+    train_on_two_ranks(stage.posttrain_job(tiny_params(posttrain=plain)), workspace / "two")
+    assert len(list(alone.glob("*.raw"))) == 2
+    assert b"".join(path.read_bytes() for path in sorted(alone.glob("*.raw"))) == expected
+
+
+def made_from(folder: Path) -> dict[str, str]:
+    return json.loads((folder / feature_cache.RECORD).read_text())["made_from"]
 
 
 def test_more_than_the_limit_is_refused_before_anything_is_written(
