@@ -42,6 +42,9 @@ class Settings(BaseSettings):
         "processes", description="Where episodes run: processes of this machine, or workers of the Ray cluster"
     )
     cache_gib: float = Field(8, ge=0, description="Decoded images kept per dataset at most [GiB]")
+    feature_cache_gib: float = Field(
+        50, ge=0, description="Features of a frozen System-2 kept on disk per dataset at most [GiB]"
+    )
     signing_key: Path | None = Field(None, description="Private key (PEM, P-256) that signs bundles; unset: made here")
     trusted_keys: Annotated[tuple[Path, ...] | None, NoDecode] = Field(
         None,

@@ -5,16 +5,22 @@ import io
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
 from torch import Tensor, nn
+from torch._decomp import get_decompositions
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from psi0.errors import Psi0Error
 from psi0.export.static_graphs import INPUTS, OUTPUTS, LanguageGraph, StepGraph, VisionGraph
+from psi0.model.guided_field import GuidedField
 from psi0.model.policy_folder import PolicyFolder
 from psi0.model.system1 import ActionExpert
 from psi0.model.system2 import System2
@@ -26,12 +32,27 @@ EMBEDDED_BYTES = 1 << 30
 """Weights beyond this go to a file beside the graph; protobuf ends at 2 GiB."""
 
 
+def _padded(gradient: Tensor, sizes: list[int], axis: int, start: int, end: int, step: int) -> Tensor:
+    """The backward pass of a slice without steps, as a padding: the stock one becomes a `ScatterND`."""
+    assert step == 1
+    behind = sizes[axis] - start - gradient.shape[axis]
+    return functional.pad(gradient, [0, 0] * (gradient.ndim - 1 - axis) + [start, behind])
+
+
+_NORM = (torch.ops.aten.native_layer_norm, torch.ops.aten.native_layer_norm_backward)
+"""Written out where the backward pass needs mean and spread: TensorRT's takes no second output."""
+_BACKWARD: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.slice_backward.default: _padded,
+    **get_decompositions(_NORM),
+}
+
+
 @dataclass(frozen=True)
 class Graph:
     """A network ready for export.
 
     Attributes:
-        name: one of `GRAPHS`.
+        name: one of `GRAPHS`, or `s1_guided`.
         module: in evaluation mode.
         examples: inputs of the shapes it will always have.
     """
@@ -53,8 +74,9 @@ class Graph:
 
 
 def make_graphs(policy: PolicyFolder) -> list[Graph]:
-    """The three graphs of a policy, with example inputs."""
-    return graphs_of(policy.system2, policy.system1, len(policy.normalizer.state.center))
+    """The three graphs of a policy, with example inputs, and `s1_guided` where it is run with guidance."""
+    graphs = graphs_of(policy.system2, policy.system1, len(policy.normalizer.state.center))
+    return [*graphs, guided_graph(policy.system1, graphs[-1])] if policy.config.guidance else graphs
 
 
 def graphs_of(system2: System2, system1: ActionExpert, state_size: int) -> list[Graph]:
@@ -76,6 +98,19 @@ def graphs_of(system2: System2, system1: ActionExpert, state_size: int) -> list[
     time = torch.full((1, sizes.horizon), 0.5)
     step = Graph("s1_step", StepGraph(system1), (actions, time, state, context, context_mask))
     return [vision, language, step]
+
+
+def guided_graph(system1: ActionExpert, step: Graph) -> Graph:
+    """The graph of guided sampling beside that of a plain step: the backward pass, written out as operators."""
+    draw = torch.Generator().manual_seed(1)
+    actions = step.examples[0]
+    target = torch.rand(actions.shape, generator=draw) * 2 - 1
+    weight = torch.rand(*actions.shape[:2], 1, generator=draw)
+    examples = (*step.examples, target, weight)
+    # Attention in plain operators: a fused one has no backward pass in ONNX.
+    with sdpa_kernel(SDPBackend.MATH):
+        module = make_fx(GuidedField(system1.eval()), decomposition_table=_BACKWARD)(*examples)
+    return Graph("s1_guided", module.eval(), examples)
 
 
 def export_graph(graph: Graph, folder: Path, opset: int) -> dict[str, float]:

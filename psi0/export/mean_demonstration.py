@@ -24,7 +24,7 @@ from psi0.export.stage import copy_settings, write_graphs
 from psi0.files import publish_folder, read_json, sha256_json, write_json
 from psi0.lineage import lineage
 from psi0.model import euler
-from psi0.model.config import System2Config, read_config
+from psi0.model.config import System2Config, read_config, write_config
 from psi0.model.normalizer import Normalizer
 from psi0.model.policy_config import (
     CONFIG_FILE,
@@ -34,6 +34,7 @@ from psi0.model.policy_config import (
     Layout,
     PolicyConfig,
 )
+from psi0.model.prefix import clean_prefix
 from psi0.params import Params
 from psi0.policy import Observation
 from psi0.robot.limits import Limits, load_limits
@@ -66,14 +67,16 @@ def export_mean_demonstration(params: Params, task: str, graph_folder: Path | No
         raise Psi0Error(f"{policy} holds no policy whose settings could be taken over; run `dvc repro finetune@{task}`")
     limits = load_limits(paths.ROBOT)
     mean = mean_demonstration(LeRobotDataset(demonstrations), limits)
-    config = read_config(policy / CONFIG_FILE, PolicyConfig)
+    # It has no network to take a pull back through, and goes on from a clean prefix instead.
+    config = read_config(policy / CONFIG_FILE, PolicyConfig).model_copy(update={"guidance": 0.0})
     scales = Normalizer.from_json(read_json(policy / NORMALIZER_FILE), str(policy / NORMALIZER_FILE))
     sizes = read_config(policy / SYSTEM2_FILE, System2Config)
     step = MeanStep(mean, scales, config.horizon)
     levels = euler.schedule(config.euler_steps, config.schedule)
 
     @torch.no_grad()
-    def answer(seen: Observation, noise: NDArray[np.float32], prefix: NDArray[np.float32] | None) -> Any:
+    def answer(seen: Observation, noise: NDArray[np.float32]) -> Any:
+        prefix = clean_prefix(seen, config.max_delay, scales.action)
         state = torch.from_numpy(scales.state.normalize(seen.state))[None]
 
         def velocity(actions: NDArray[np.float32], time: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -84,6 +87,7 @@ def export_mean_demonstration(params: Params, task: str, graph_folder: Path | No
 
     with publish_folder(graph_folder or paths.graphs(task)) as folder:
         copy_settings(policy, folder, read_config(policy / LAYOUT_FILE, Layout), limits)
+        write_config(folder / CONFIG_FILE, config)
         origin = lineage(params, demonstrations=demonstrations)
         write_json(folder / LINEAGE_FILE, origin.model_dump(mode="json"))
         golden = make_golden(config, scales, answer)

@@ -16,7 +16,6 @@ from psi0.export.static_graphs import INPUTS
 from psi0.files import read_json, write_json
 from psi0.model.normalizer import Normalizer
 from psi0.model.policy_config import PolicyConfig
-from psi0.model.prefix import clean_prefix
 from psi0.policy import Observation
 
 GOLDEN_ARRAYS, GOLDEN_WORDS = "golden.safetensors", "golden.json"
@@ -43,8 +42,8 @@ class Golden:
     actions: NDArray[np.float32]
 
 
-Answer = Callable[[Observation, NDArray[np.float32], NDArray[np.float32] | None], NDArray[np.float32]]
-"""(observation, noise, clean prefix) -> normalised actions `(horizon, 36)`: a policy's `normalized`."""
+Answer = Callable[[Observation, NDArray[np.float32]], NDArray[np.float32]]
+"""(observation, noise) -> normalised actions `(horizon, 36)`: a policy's `normalized`."""
 
 
 def make_golden(config: PolicyConfig, scales: Normalizer, answer: Answer) -> list[Golden]:
@@ -73,8 +72,7 @@ def make_golden(config: PolicyConfig, scales: Normalizer, answer: Answer) -> lis
             delay=delay,
         )
         noise = draw.standard_normal((1, config.horizon, size), dtype=np.float32)
-        prefix = clean_prefix(observation, config.max_delay, scales.action)
-        golden.append(Golden(observation, noise, answer(observation, noise, prefix)))
+        golden.append(Golden(observation, noise, answer(observation, noise)))
     return golden
 
 
@@ -117,8 +115,7 @@ def policy_errors(policy: GraphPolicy, golden: list[Golden]) -> list[float]:
     """Largest absolute difference of normalised actions, per golden observation."""
     errors = []
     for item in golden:
-        prefix = clean_prefix(item.observation, policy.config.max_delay, policy.normalizer.action)
-        answer = policy.normalized(item.observation, item.noise, prefix)
+        answer = policy.normalized(item.observation, item.noise)
         errors.append(float(np.abs(answer - item.actions).max()))
     return errors
 

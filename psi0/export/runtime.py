@@ -1,7 +1,8 @@
 """The exported policy, played by ONNX Runtime: NumPy, onnxruntime and tokenizers, nothing else.
 
 This is what the gate judges and what a robot or a workstation runs. The order of work in `act`: image to patches,
-prompt to tokens, the two System-2 graphs once, then the Euler loop over `s1_step`.
+prompt to tokens, the two System-2 graphs once, then the Euler loop over `s1_step`, or over `s1_guided` where the policy
+is run with guidance.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from psi0.errors import Psi0Error
 from psi0.files import read_json
-from psi0.model import euler, image, text
+from psi0.model import euler, guidance, image, text
 from psi0.model.config import System2Config, read_config
 from psi0.model.manifest import check_manifest
 from psi0.model.normalizer import Normalizer
@@ -57,9 +58,8 @@ class GraphPolicy:
         tokenizer = text.load_text_tokenizer(folder / text.FILE)
         self._prompt = Prompt(tokenizer, self._system2.image_tokens, self._system2.max_text_tokens)
         self._levels = euler.schedule(self.config.euler_steps, self.config.schedule)
-        self._sessions = {
-            name: load_session(folder / f"{name}.onnx", threads) for name in ("s2_vision", "s2_language", "s1_step")
-        }
+        names = (*_GRAPHS, "s1_guided") if self.config.guidance else _GRAPHS
+        self._sessions = {name: load_session(folder / f"{name}.onnx", threads) for name in names}
         self._noise = np.random.default_rng(0)
 
     def reset(self, seed: int) -> None:
@@ -75,14 +75,11 @@ class GraphPolicy:
         """
         shape = (1, self.config.horizon, len(self.normalizer.action.center))
         noise = self._noise.standard_normal(shape, dtype=np.float32)
-        prefix = clean_prefix(observation, self.config.max_delay, self.normalizer.action)
-        actions = self.normalizer.action.denormalize(self.normalized(observation, noise, prefix))
+        actions = self.normalizer.action.denormalize(self.normalized(observation, noise))
         return self.layout.within_limits(actions)
 
-    def normalized(
-        self, observation: Observation, noise: NDArray[np.float32], prefix: NDArray[np.float32] | None
-    ) -> NDArray[np.float32]:
-        """Normalised actions `(horizon, 36)` from given noise `(1, horizon, 36)` and normalised clean prefix."""
+    def normalized(self, observation: Observation, noise: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Normalised actions `(horizon, 36)` from given noise `(1, horizon, 36)`."""
         context, mask = self.look(observation.head_camera, observation.instruction)
         state = self.normalizer.state.normalize(observation.state)[None]
         fixed = {"state": state, "context": context, "context_mask": mask}
@@ -90,7 +87,20 @@ class GraphPolicy:
         def velocity(actions: NDArray[np.float32], time: NDArray[np.float32]) -> NDArray[np.float32]:
             return self._run("s1_step", {"actions": actions, "time": time, **fixed})[0]
 
-        return euler.sample(velocity, noise, self._levels, prefix)[0]
+        def field(
+            actions: NDArray[np.float32], time: NDArray[np.float32], promised: guidance.Promise
+        ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            towards: Arrays = {"target": promised.target, "weight": promised.weight}
+            velocity, pull = self._run("s1_guided", {"actions": actions, "time": time, **fixed, **towards})
+            return velocity, pull
+
+        config, scale = self.config, self.normalizer.action
+        if not config.guidance:
+            return euler.sample(velocity, noise, self._levels, clean_prefix(observation, config.max_delay, scale))[0]
+        promised = guidance.promise(observation, config.horizon, scale)
+        if promised is None:
+            return euler.sample(velocity, noise, self._levels)[0]
+        return guidance.sample_guided(field, noise, self._levels, promised, config.guidance)[0]
 
     def look(self, head_camera: NDArray[np.uint8], instruction: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """System-2's hidden states `(1, n, hidden)` and their mask `(1, n)`, 1 where a token counts."""

@@ -1,7 +1,8 @@
 """The three networks as modules of static shape, one observation at a time: what becomes ONNX.
 
-`s2_vision` and `s2_language` run once per chunk, `s1_step` once per Euler step; the sampler's loop stays on the host,
-because an unrolled graph repeats every weight. Inputs and outputs are named in `INPUTS` and `OUTPUTS`.
+`s2_vision` and `s2_language` run once per chunk, `s1_step` once per Euler step; under guidance `s1_guided` does in its
+place (`psi0.model.guided_field`). The sampler's loop stays on the host, because an unrolled graph repeats every weight.
+Inputs and outputs are named in `INPUTS` and `OUTPUTS`.
 """
 
 import torch
@@ -16,11 +17,13 @@ INPUTS = {
     "s2_vision": ("patches",),
     "s2_language": ("text_ids", "text_mask", "image_tokens", "deepstack"),
     "s1_step": ("actions", "time", "state", "context", "context_mask"),
+    "s1_guided": ("actions", "time", "state", "context", "context_mask", "target", "weight"),
 }
 OUTPUTS = {
     "s2_vision": ("image_tokens", "deepstack"),
     "s2_language": ("context", "context_mask", "key_points"),
     "s1_step": ("velocity",),
+    "s1_guided": ("velocity", "pull"),
 }
 """Without a key-point head, `s2_language` has no third output."""
 

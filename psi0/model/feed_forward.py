@@ -77,11 +77,12 @@ def gated_network(inputs: Tensor, gate: nn.Linear, up: nn.Linear, down: nn.Linea
 
 
 def may_fuse(network: nn.Module, layer: nn.Linear) -> bool:
-    """Whether a network's layers may be skipped over: while training, unless ZeRO-3 has taken their weights away.
+    """Whether a network's layers may be skipped over: while training, unless their weights are not all there is.
 
-    ZeRO-3 gathers the weights of a layer when that layer is called, and marks them with `ds_id`.
+    ZeRO-3 gathers the weights of a layer when that layer is called, and marks them with `ds_id`; a low-rank update
+    (`psi0.model.low_rank`) is added when the layer is called.
     """
-    return network.training and not hasattr(layer.weight, "ds_id")
+    return network.training and not hasattr(layer.weight, "ds_id") and not hasattr(layer, "low_rank_down")
 
 
 class FeedForward(nn.Module):

@@ -26,6 +26,12 @@ class PolicyConfig(ModelConfig):
     euler_steps: int = Field(description="Euler steps of the sampler")
     schedule: Literal["uniform", "published"] = Field(default="uniform", description="Noise levels of the sampler")
     max_delay: int = Field(description="Clean prefixes of 0 to max_delay - 1 steps were trained; longer ones are cut")
+    guidance: float = Field(
+        default=0.0,
+        ge=0,
+        exclude_if=lambda value: value == 0,
+        description="Test-time RTC in place of the clean prefix: largest guidance weight; 0, left out of the file: off",
+    )
     camera_height: int = Field(description="Height of the images it was trained on [pixels]")
     camera_width: int = Field(description="Width of the images it was trained on [pixels]")
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from psi0 import params
 from psi0.errors import Psi0Error
@@ -149,6 +150,8 @@ class ActionExpert(nn.Module):
     def __init__(self, config: System1Config) -> None:
         super().__init__()
         self.config = config
+        self.checkpointing = False
+        """Recompute each block's activations in the backward pass to save memory."""
         size = config.hidden_size
         if size % config.heads:
             raise Psi0Error(f"system1.hidden_size {size} is not a multiple of system1.heads {config.heads}")
@@ -236,7 +239,10 @@ class ActionExpert(nn.Module):
         widened = self.action_widen(functional.gelu(self.action_in(actions), approximate="tanh"))
         tokens = widened + self.action_position
         for block, own in zip(self.blocks, modulation.blocks, strict=True):
-            tokens, observations = block(tokens, observations, own, mask)
+            if self.checkpointing and torch.is_grad_enabled():
+                tokens, observations = checkpoint(block, tokens, observations, own, mask, use_reentrant=False)
+            else:
+                tokens, observations = block(tokens, observations, own, mask)
         shift, scale = modulation.out
         return self.out(torch.addcmul(shift, tokens, scale))
 

@@ -158,9 +158,12 @@ class System2(nn.Module):
             text_ids: int64 `(batch, length)`, from `Prompt.batch`.
             text_mask: bool `(batch, length)`.
         """
+        return self.with_key_points(self.hidden(images, text_ids), text_mask)
+
+    def hidden(self, images: Tensor, text_ids: Tensor) -> Tensor:
+        """Last hidden states `(batch, length, hidden)` of prompts, without the key-point token; see `encode`."""
         image_tokens, deepstack = self.vision(self.patches(images))
-        hidden = self.language(text_ids, image_tokens, deepstack)
-        return self.with_key_points(hidden, text_mask)
+        return self.language(text_ids, image_tokens, deepstack)
 
     def next_token_loss(self, images: Tensor, text_ids: Tensor, text_mask: Tensor, labels: Tensor) -> NextTokenLoss:
         """Cross entropy of the assistant's turn (`Prompt.answered`); `labels` is `IGNORED` elsewhere.

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from psi0.model import euler
+from psi0.model import euler, guidance
 from psi0.model.flow import sample_actions
+from psi0.model.guided_field import GuidedField
 from psi0.model.policy_folder import PolicyFolder, load_policy
 from psi0.model.prefix import clean_prefix
 from psi0.policy import Observation
@@ -26,6 +27,7 @@ class TorchPolicy:
         self._prompt = self.parts.system2.make_prompt(self.parts.tokenizer)
         config = self.parts.config
         self._levels = euler.schedule(config.euler_steps, config.schedule)
+        self._field = GuidedField(self.parts.system1)
         self._noise = np.random.default_rng(0)
 
     def reset(self, seed: int) -> None:
@@ -40,20 +42,24 @@ class TorchPolicy:
         config, normalizer = self.parts.config, self.parts.normalizer
         shape = (1, config.horizon, len(normalizer.action.center))
         noise = self._noise.standard_normal(shape, dtype=np.float32)
-        prefix = clean_prefix(observation, config.max_delay, normalizer.action)
-        actions = normalizer.action.denormalize(self.normalized(observation, noise, prefix))
+        actions = normalizer.action.denormalize(self.normalized(observation, noise))
         return self.parts.layout.within_limits(actions)
 
     @torch.no_grad()
-    def normalized(
-        self, observation: Observation, noise: NDArray[np.float32], prefix: NDArray[np.float32] | None
-    ) -> NDArray[np.float32]:
-        """Normalised actions `(horizon, 36)` from given noise `(1, horizon, 36)` and normalised clean prefix."""
-        parts = self.parts
+    def normalized(self, observation: Observation, noise: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Normalised actions `(horizon, 36)` from given noise `(1, horizon, 36)`."""
+        parts, scale = self.parts, self.parts.normalizer.action
         batch = self._prompt.batch([observation.instruction], length=self._prompt.length)
         image = torch.from_numpy(np.ascontiguousarray(observation.head_camera))[None]
         seen = parts.system2.encode(image, torch.from_numpy(batch.ids), torch.from_numpy(batch.mask))
         state = torch.from_numpy(parts.normalizer.state.normalize(observation.state))[None]
+        if parts.config.guidance:
+            promised = guidance.promise(observation, parts.config.horizon, scale)
+            if promised is not None:
+                return self._guided(noise, promised, state, seen.hidden, seen.mask.float())
+            prefix = None
+        else:
+            prefix = clean_prefix(observation, parts.config.max_delay, scale)
         actions = sample_actions(
             parts.system1,
             torch.from_numpy(noise),
@@ -64,3 +70,15 @@ class TorchPolicy:
             None if prefix is None else torch.from_numpy(prefix)[None],
         )
         return actions[0].numpy()
+
+    def _guided(
+        self, noise: NDArray[np.float32], promised: guidance.Promise, *seen: torch.Tensor
+    ) -> NDArray[np.float32]:
+        def field(
+            actions: NDArray[np.float32], time: NDArray[np.float32], promised: guidance.Promise
+        ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            target, weight = torch.from_numpy(promised.target), torch.from_numpy(promised.weight)
+            velocity, pull = self._field(torch.from_numpy(actions), torch.from_numpy(time), *seen, target, weight)
+            return velocity.numpy(), pull.numpy()
+
+        return guidance.sample_guided(field, noise, self._levels, promised, self.parts.config.guidance)[0]

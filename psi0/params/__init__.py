@@ -12,13 +12,24 @@ from pydantic import Field, ValidationError, model_validator
 from psi0.errors import Psi0Error
 from psi0.explain import did_you_mean, explain
 from psi0.params.block import Block, Natural, Positive, Share
-from psi0.params.learning import FROM_SIZES, Finetune, Posttrain, Pretrain, System1, System2, Tokenizer, Training
+from psi0.params.learning import (
+    FROM_SIZES,
+    ChunkTraining,
+    Finetune,
+    Posttrain,
+    Pretrain,
+    System1,
+    System2,
+    Tokenizer,
+    Training,
+)
 from psi0.seeds import TRAINING_SEEDS_END
 
 __all__ = [
     "FROM_SIZES",
     "Block",
     "Camera",
+    "ChunkTraining",
     "Control",
     "Demonstrations",
     "Evaluation",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from psi0.params.block import Block, Natural, Positive, Share
 
@@ -79,6 +79,11 @@ class System1(Block):
     blocks: Positive = Field(2, description="Joint attention blocks")
     heads: Positive = Field(4, description="Attention heads")
     euler_steps: Positive = Field(4, description="Euler steps of the sampler")
+    guidance: float = Field(
+        0.0,
+        ge=0,
+        description="Test-time RTC in place of the clean prefix: largest guidance weight (5 as published); 0 is off",
+    )
     token_dropout: Share = Field(0.0, description="Dropout on observation tokens (0.1 as published)")
     state_dropout: Share = Field(0.0, description="Dropout on the state (0.2 as published)")
 
@@ -111,12 +116,23 @@ class Training(Block):
         "auto",
         description="`auto`: bf16 matrix products, fp32 weights, where the hardware has such products; fp32 elsewhere",
     )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations of the networks that learn, to save memory"
+    )
+    compile: Literal["auto", "off"] = Field(
+        "off", description="`auto`: torch.compile of every transformer block where a GPU computes; CPUs compile nothing"
+    )
     image_shift: Natural = Field(2, description="Random image shift [pixels]")
     color_jitter: Share = Field(0.0, description="Brightness, contrast and saturation jitter (0.2 as published)")
     validation_share: Share = Field(0.1, description="Share of episodes held out for the loss that is reported")
     validation_every: Positive = Field(250, description="Steps between validations")
     checkpoint_every: Positive = Field(500, description="Steps between checkpoints")
     seed: Natural = Field(7, description="Seed of weights, sampling and noise")
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _off_is_what_yaml_takes_for_false(cls, value: object) -> object:
+        return "off" if value is False else value
 
     @model_validator(mode="after")
     def _the_batch_can_be_dealt_out(self) -> "Training":
@@ -130,13 +146,46 @@ class Training(Block):
         return self
 
 
+class ChunkTraining(Training):
+    """What the stages that train System-1 have in common."""
+
+    cache_features: bool = Field(
+        False,
+        description="Compute a frozen System-2's answers once and keep them on disk (PSI0_FEATURE_CACHE_GIB at most)",
+    )
+
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="Decay of a moving average of the weights, which is what is published; 0 is off"
+    )
+
+    @model_validator(mode="after")
+    def _the_average_is_whole_on_every_rank(self) -> "ChunkTraining":
+        if self.ema and self.zero_stage == 3:
+            raise ValueError("ema needs whole weights on every rank; set zero_stage to 0, 1 or 2, or ema to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _cached_features_stay_true(self) -> "ChunkTraining":
+        if self.cache_features and (self.image_shift or self.color_jitter):
+            raise ValueError(
+                f"cache_features keeps one answer per image, image_shift {self.image_shift} and color_jitter"
+                f" {self.color_jitter} change the image at every step; set both to 0, or cache_features to false"
+            )
+        if self.cache_features and self.zero_stage == 3:
+            raise ValueError("cache_features needs whole weights on every rank; set zero_stage to 0, 1 or 2")
+        return self
+
+
 class Pretrain(Training):
     """Stage 1: the backbone learns next FAST tokens, on EgoDex, then on Humanoid Everyday."""
 
     steps: Positive = Field(400, description="Optimiser steps")
     humanoid_everyday_steps: Natural = Field(100, description="The last steps, taken on Humanoid Everyday alone")
     vision_learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of the vision tower")
-    gradient_checkpointing: bool = Field(False, description="Recompute activations to save memory")
+    lora_rank: Natural = Field(
+        0, description="System-2 learns through low-rank updates (LoRA), token table and stem aside; 0: all its weights"
+    )
+    lora_alpha: float = Field(16.0, gt=0, description="Scale of the low-rank updates times their rank")
 
     @model_validator(mode="after")
     def _the_last_steps_are_some_of_all(self) -> "Pretrain":
@@ -147,7 +196,7 @@ class Pretrain(Training):
         return self
 
 
-class Posttrain(Training):
+class Posttrain(ChunkTraining):
     """Stage 2: the action expert learns on Humanoid Everyday, the backbone frozen."""
 
     steps: Positive = Field(400, description="Optimiser steps")
@@ -160,7 +209,7 @@ class Posttrain(Training):
     )
 
 
-class Finetune(Training):
+class Finetune(ChunkTraining):
     """Stage 3: the action expert learns one task from its demonstrations."""
 
     steps: Positive = Field(6000, description="Optimiser steps")
@@ -171,6 +220,10 @@ class Finetune(Training):
     validation_share: Share = Field(0.05, description="Share of episodes held out for the loss that is reported")
     validation_every: Positive = Field(1000, description="Steps between validations")
     tune_system2: bool = Field(True, description="Tiny scale: System-2 learns too (frozen in the paper)")
+    lora_rank: Natural = Field(
+        0, description="With tune_system2: it learns through low-rank updates (LoRA) of this rank; 0: all its weights"
+    )
+    lora_alpha: float = Field(16.0, gt=0, description="Scale of the low-rank updates times their rank")
     key_point_loss: float = Field(2.0, ge=0, description="Tiny scale: weight of the loss on predicted key points")
     max_delay: Natural = Field(
         4, description="Training-time RTC: clean prefix of 0 to max_delay-1 steps; 0 turns it off"
@@ -179,3 +232,15 @@ class Finetune(Training):
     minimum_range: float = Field(
         0.02, ge=0, description="Smallest half range a dimension is normalised by [rad, m, ...]"
     )
+
+    @model_validator(mode="after")
+    def _a_frozen_system2_takes_no_updates(self) -> "Finetune":
+        if self.lora_rank and not self.tune_system2:
+            raise ValueError("lora_rank is how System-2 learns; set tune_system2 to true, or lora_rank to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _only_a_frozen_system2_is_cached(self) -> "Finetune":
+        if self.cache_features and self.tune_system2:
+            raise ValueError("cache_features needs a frozen System-2; set tune_system2 or cache_features to false")
+        return self

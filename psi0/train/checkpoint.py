@@ -1,8 +1,9 @@
 """Checkpoints by contract: a folder of safetensors and JSON that is valid only with its manifest, written last.
 
 `<home>/checkpoints/<stage>/<fingerprint>/step-<n>/` holds `weights.safetensors` (trainable weights),
-`optimizer-rank-<r>.safetensors` (each rank's shard: master weights and AdamW moments), `state.json` (step, sampler
-position, noise seeds, running history) and `manifest.json` (sha256 of each file, step, fingerprint, lineage).
+`average.safetensors` (their moving average, if any), `optimizer-rank-<r>.safetensors` (each rank's shard: master
+weights and AdamW moments), `state.json` (step, sampler position, noise seeds, running history) and `manifest.json`
+(sha256 of each file, step, fingerprint, lineage).
 Collectives: `save` and `restore` are called by all ranks.
 """
 
@@ -25,6 +26,7 @@ from psi0.train.team import Team
 KEEP = 2
 VERSION = 2
 WEIGHTS, STATE, MANIFEST = "weights.safetensors", "state.json", "manifest.json"
+AVERAGE = "average.safetensors"
 
 
 class Manifest(BaseModel):
@@ -117,6 +119,8 @@ def save(
         save_file(engine.optimizer_state(), partial / _shard(team.rank))
         if team.leads:
             save_file({name: value.contiguous() for name, value in weights.items()}, partial / WEIGHTS)
+            if engine.average is not None:
+                save_file(engine.average.state(), partial / AVERAGE)
             write_json(partial / STATE, state.model_dump(mode="json"))
 
     team.raise_together(_problem(partial, write))
@@ -156,6 +160,8 @@ def restore(folder: Path, manifest: Manifest, engine: Engine, team: Team) -> Sta
         )
     engine.load_weights(load_file(folder / WEIGHTS))
     engine.load_optimizer_state(load_file(folder / _shard(team.rank)))
+    if engine.average is not None:
+        engine.average.load(load_file(folder / AVERAGE))
     return State.model_validate(read_json(folder / STATE))
 
 

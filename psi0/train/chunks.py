@@ -15,6 +15,7 @@ from psi0.model.prompt import Prompt
 from psi0.robot.layout import ACTION_SIZE, STATE_SIZE
 from psi0.train.augmentation import Augmentation
 from psi0.train.engine import Batch
+from psi0.train.feature_cache import Features
 from psi0.train.frames import Frames, check_that_prompts_differ, prompt_tensors
 
 KEY_POINT_NUMBERS = 5
@@ -65,6 +66,7 @@ class ChunkSamples(Frames):
         self.state_mask = np.array(dataset.identity.get("state_mask", [1.0] * STATE_SIZE), np.float32)
         self.key_points = dataset.column(features.KEY_POINTS) if dataset.has(features.KEY_POINTS) else None
         self.normalizer: Normalizer | None = None
+        self.features: Features | None = None
 
     def rows_of_chunks(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Global rows `(n, chunk)` of the actions of chunks that begin at `rows`."""
@@ -87,7 +89,8 @@ class ChunkSamples(Frames):
         """Normalised tensors.
 
         `images` uint8 `(n, h, w, 3)`; `text_ids`, `text_mask` `(n, length)`; `state` `(n, 32)`; `actions`
-        `(n, chunk, 36)`; `action_mask` `(n, 1, 36)`; `key_points` `(n, K * 5)` where the dataset has them.
+        `(n, chunk, 36)`; `action_mask` `(n, 1, 36)`; `key_points` `(n, K * 5)` where the dataset has them. Once there
+        are `features`, `hidden` `(n, length, hidden)` stands in place of `images`.
         """
         assert self.normalizer is not None
         state = self.states(rows)
@@ -95,7 +98,7 @@ class ChunkSamples(Frames):
             state = state + augmentation.state * self.state_mask
         actions = self.normalizer.action.normalize(self.chunks(rows)) * self.action_mask
         batch = prompt_tensors(self._prompt, self.instructions(rows)) | {
-            "images": torch.from_numpy(self.images(rows, augmentation)),
+            **self._seen(rows, augmentation),
             "state": torch.from_numpy(state.astype(np.float32)),
             "actions": torch.from_numpy(actions.astype(np.float32)),
             "action_mask": torch.from_numpy(np.tile(self.action_mask, (len(rows), 1, 1))),
@@ -108,6 +111,21 @@ class ChunkSamples(Frames):
                 points = augmentation.key_points(cut, height, width).reshape(len(rows), -1)
             batch["key_points"] = torch.from_numpy(self.normalizer.key_points.normalize(points))
         return batch
+
+    def _seen(self, rows: NDArray[np.int64], augmentation: Augmentation | None) -> Batch:
+        if self.features is not None:
+            return {"hidden": torch.from_numpy(self.features[rows])}
+        return {"images": torch.from_numpy(self.images(rows, augmentation))}
+
+    def hidden_inputs(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """What System-2 sees of frames: images uint8 `(n, h, w, 3)` and `text_ids` `(n, length)`."""
+        text_ids = prompt_tensors(self._prompt, self.instructions(rows))["text_ids"]
+        return torch.from_numpy(self.images(rows, None)), text_ids
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of every prompt."""
+        return self._prompt.length
 
     def fit_bounds(self, minimum_half_range: float) -> Normalizer:
         """Minimum and maximum to [-1, 1], as published for fine-tuning; key points standardised."""

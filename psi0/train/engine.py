@@ -13,7 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from psi0.errors import Psi0Error
-from psi0.params import Training
+from psi0.params import ChunkTraining, Training
+from psi0.train.average import Average
 from psi0.train.optimizer import make_optimizer, rate_factor
 from psi0.train.precision import BFLOAT16
 from psi0.train.team import Team
@@ -82,6 +83,9 @@ class Engine:
             model=objective.to(team.device), optimizer=optimizer, config=config, dist_init_required=False
         )
         logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+        decay = training.ema if isinstance(training, ChunkTraining) else 0.0
+        self.average = Average(self.objective, decay) if decay else None
+        """Moving average of the weights, where `ema` asks for one."""
 
     def step(self, micro_batches: Sequence[Batch], step: int, generator: torch.Generator) -> StepResult:
         """One optimiser step on this rank's micro batches. Collective."""
@@ -94,7 +98,7 @@ class Engine:
         sums: dict[str, Tensor] = {}
         norm = 0.0
         for batch in micro_batches:
-            with self._precision():
+            with self.arithmetic():
                 answer = engine(self._to_device(batch), generator)
             per_sample.append(answer.pop("per_sample").detach())
             engine.backward(answer["loss"])
@@ -105,6 +109,8 @@ class Engine:
                 sums[name] = sums.get(name, torch.zeros((), device=self.team.device)) + value.detach().float()
         if training.zero_stage:
             norm = float(engine.get_global_grad_norm())
+        if self.average is not None:
+            self.average.update(step)
         totals = self.team.total(torch.stack([sums[name] for name in sums]))
         count = len(micro_batches) * self.team.ranks
         values = dict(zip(sums, (totals / count).tolist(), strict=True))
@@ -114,13 +120,17 @@ class Engine:
     def evaluate(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """The objective's answer in evaluation mode. Collective under ZeRO 3."""
         self._deepspeed.eval()
-        with self._precision():
+        with self.arithmetic():
             return self._deepspeed(self._to_device(batch), generator)
 
     @property
     def objective(self) -> nn.Module:
         """The module that is trained."""
         return self._deepspeed.module
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside, the objective holds the average of its weights where there is one, else its weights."""
+        return nullcontext() if self.average is None else self.average.in_place()
 
     def weights(self) -> dict[str, Tensor]:
         """Trainable parameters and buffers by name, on the CPU. Collective under ZeRO 3."""
@@ -138,11 +148,12 @@ class Engine:
 
     def _kept(self) -> dict[str, Tensor]:
         """Trainable parameters and persistent buffers; frozen parameters come from the stage's inputs again."""
-        frozen = {name for name, value in self.objective.named_parameters() if not value.requires_grad}
+        every = self.objective.named_parameters(remove_duplicate=False)
+        frozen = {name for name, value in every if not value.requires_grad}
         return {name: value for name, value in self.objective.state_dict().items() if name not in frozen}
 
     def make_whole(self) -> None:
-        """Leave the objective with whole parameters, the frozen ones too; training ends with this. Collective."""
+        """Leave the objective with whole parameters, the frozen ones too; nothing is trained after. Collective."""
         if self.training.zero_stage == 3:
             with self._gathered():
                 whole = [value.detach().clone() for value in self.objective.parameters()]
@@ -192,7 +203,8 @@ class Engine:
         else:
             yield
 
-    def _precision(self) -> AbstractContextManager[Any]:
+    def arithmetic(self) -> AbstractContextManager[Any]:
+        """The context in which the objective computes."""
         if self.training.precision == BFLOAT16:
             return torch.autocast(self.team.device.type, torch.bfloat16)
         return nullcontext()

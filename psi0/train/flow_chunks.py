@@ -1,6 +1,7 @@
 """Stages 2 and 3: System-1 learns action chunks by flow matching, with System-2 frozen or learning along."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,21 @@ from torch.nn import functional
 from psi0 import params
 from psi0.data.dataset import LeRobotDataset
 from psi0.files import write_json
-from psi0.lineage import Lineage
+from psi0.lineage import Lineage, fingerprint_code
 from psi0.model.euler import schedule
 from psi0.model.flow import flow_loss, sample_actions
 from psi0.model.linear import use_bfloat16_products
+from psi0.model.low_rank import add_low_rank, merge_low_rank
 from psi0.model.manifest import write_manifest
 from psi0.model.policy_folder import PolicyConfig, PolicyFolder, save_policy
 from psi0.model.system1 import ActionExpert
-from psi0.model.system2 import System2
+from psi0.model.system2 import System2, System2Output
 from psi0.model.tokenizer_folder import Tokenizers
+from psi0.settings import settings
 from psi0.train import sampler
 from psi0.train.chunks import ChunkSamples
 from psi0.train.engine import Batch, Engine
+from psi0.train.feature_cache import load_or_build
 from psi0.train.optimizer import parameter_groups
 from psi0.train.precision import BFLOAT16_LINEAR
 from psi0.train.recipe import Phase, Recipe
@@ -49,7 +53,7 @@ class FlowObjective(nn.Module):
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """`loss`, `per_sample`, `flow_loss`, and `key_point_loss` (standardised) where there are key points."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            seen = self.system2.encode(batch["images"], batch["text_ids"], batch["text_mask"])
+            seen = self.see(batch)
         flow = flow_loss(
             self.system1,
             batch["actions"],
@@ -67,15 +71,45 @@ class FlowObjective(nn.Module):
             answer["key_point_loss"] = points
         return answer
 
+    def see(self, batch: Batch) -> System2Output:
+        """System-2's answer to a batch, whose hidden states may be known already."""
+        if "hidden" in batch:
+            return self.system2.with_key_points(batch["hidden"], batch["text_mask"])
+        return self.system2.encode(batch["images"], batch["text_ids"], batch["text_mask"])
+
 
 class FlowRecipe(Recipe):
     """What stages 2 and 3 share; subclasses build the parts."""
 
+    dataset: str
     samples: ChunkSamples
     system1: ActionExpert
     system2: System2
     objective: FlowObjective
     euler_steps: int
+
+    def prepare(self, engine: Engine, origin: Lineage, say: Callable[[str], None]) -> None:
+        """Compute what a frozen System-2 sees of every frame, where `cache_features` asks for it."""
+        assert isinstance(self.training, params.ChunkTraining)
+        if not self.training.cache_features:
+            return
+        device, config = engine.team.device, self.system2.config
+        made_from = {name: origin.data[name] for name in ("system2", "tokenizer", self.dataset)} | {
+            "code": fingerprint_code("model", "data"),
+            "arithmetic": f"{self.training.precision} on {device.type}, torch {torch.__version__}",
+        }
+
+        @torch.no_grad()
+        def encode(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            images, text_ids = self.samples.hidden_inputs(rows)
+            with engine.arithmetic():
+                return self.system2.hidden(images.to(device), text_ids.to(device)).float().cpu().numpy()
+
+        self.objective.eval()
+        shape = (len(self.samples.dataset), self.samples.prompt_length, config.hidden_size)
+        limit = settings().feature_cache_gib
+        home = settings().home / "features"
+        self.samples.features = load_or_build(home, made_from, shape, encode, engine.team, say, limit)
 
     def trivial(self) -> dict[str, float]:
         """Held-out losses of predictors that know training actions but not the image.
@@ -108,7 +142,7 @@ class FlowRecipe(Recipe):
         device = next(self.system1.parameters()).device
         batch = {name: value.to(device) for name, value in self.samples.batch(rows, None).items()}
         self.objective.eval()
-        seen = self.system2.encode(batch["images"], batch["text_ids"], batch["text_mask"])
+        seen = self.objective.see(batch)
         source = torch.Generator().manual_seed(sampler.noise_seed(self.training.seed, 0, 0, 7))
         noise = torch.randn(batch["actions"].shape, generator=source).to(device)
         levels = torch.tensor(schedule(self.euler_steps), dtype=torch.float32, device=device)
@@ -121,6 +155,7 @@ class Posttraining(FlowRecipe):
     """The recipe of stage 2: the expert learns on Humanoid Everyday, System-2 frozen."""
 
     stage = "posttrain"
+    dataset = "humanoid_everyday"
 
     def __init__(self, everything: params.Params, system2: Path, humanoid_everyday: Path, tokenizer: Path) -> None:
         own = everything.posttrain
@@ -142,6 +177,7 @@ class Posttraining(FlowRecipe):
         self.objective = FlowObjective(self.system2, self.system1, max_delay=0, key_point_loss=0.0, frozen=True)
         if own.precision == BFLOAT16_LINEAR:
             use_bfloat16_products(self.objective)
+        self.system1.checkpointing = own.gradient_checkpointing
 
     def groups(self) -> list[dict[str, Any]]:
         """The expert alone."""
@@ -159,6 +195,7 @@ class Finetuning(FlowRecipe):
     """The recipe of stage 3: one task from its demonstrations, with training-time real-time chunking."""
 
     stage = "finetune"
+    dataset = "demonstrations"
 
     def __init__(
         self,
@@ -198,14 +235,21 @@ class Finetuning(FlowRecipe):
         )
         if own.precision == BFLOAT16_LINEAR:
             use_bfloat16_products(self.objective)
+        if own.lora_rank:
+            add_low_rank(self.system2, own.lora_rank, own.lora_alpha, own.seed)
+        if own.gradient_checkpointing:
+            self.system1.checkpointing = True
+            if own.tune_system2:
+                self.system2.use_gradient_checkpointing()
 
     def groups(self) -> list[dict[str, Any]]:
-        """The expert, the key-point head, and System-2 where `tune_system2` says so."""
+        """The expert, the key-point head, and System-2 or its low-rank updates where `tune_system2` says so."""
         return parameter_groups(self.objective, self.training)
 
     def write_result(self, folder: Path, origin: Lineage) -> None:
         """The policy folder."""
         everything, own = self._everything, self._everything.finetune
+        merge_low_rank(self.system2)
         assert self.samples.normalizer is not None
         height, width = self.samples.dataset.image_shape[:2]
         config = PolicyConfig(
@@ -217,6 +261,7 @@ class Finetuning(FlowRecipe):
             euler_steps=self.euler_steps,
             schedule="uniform",
             max_delay=own.max_delay,
+            guidance=everything.system1.guidance,
             camera_height=height,
             camera_width=width,
         )

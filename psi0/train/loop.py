@@ -10,6 +10,7 @@ import torch
 from psi0.files import publish_folder, write_json
 from psi0.lineage import Checkout, Lineage, write_lineage
 from psi0.train import checkpoint, guards, sampler
+from psi0.train.compiling import compile_blocks
 from psi0.train.engine import Engine, StepResult
 from psi0.train.history import History
 from psi0.train.precision import FLOAT32
@@ -58,8 +59,11 @@ def train(recipe: Recipe, run: Run, team: Team, after_step: Callable[[int], None
     training = recipe.training
     _be_deterministic(training.threads, training.seed)
     reports = Reports(run.folder, training, run.log_every, team)
+    if training.compile == "auto":
+        reports.say(compile_blocks(recipe.objective, team.device))
     engine = Engine(recipe.objective, recipe.groups(), training, team)
     history = History(training.steps)
+    recipe.prepare(engine, run.lineage, reports.say)
 
     done = _resume(run, engine, history, team, reports)
     if done == 0:
@@ -151,14 +155,15 @@ def _save(run: Run, done: int, engine: Engine, history: History, team: Team, see
 
 def _write_result(recipe: Recipe, run: Run, engine: Engine, history: History, team: Team) -> None:
     """Weights, `metrics.json` and the curve, in one step."""
-    numbers = _metrics(recipe, history) | recipe.closing(engine)
-    engine.make_whole()
-    if team.leads:
-        with publish_folder(run.folder / RESULT) as folder:
-            recipe.write_result(folder, run.lineage)
-            write_lineage(folder, run.lineage)
-            write_json(folder / "metrics.json", numbers)
-            history.write(folder)
+    with engine.averaged():
+        numbers = _metrics(recipe, history) | recipe.closing(engine)
+        engine.make_whole()
+        if team.leads:
+            with publish_folder(run.folder / RESULT) as folder:
+                recipe.write_result(folder, run.lineage)
+                write_lineage(folder, run.lineage)
+                write_json(folder / "metrics.json", numbers)
+                history.write(folder)
     team.barrier()
 
 

@@ -14,6 +14,7 @@ from psi0.data.dataset import LeRobotDataset
 from psi0.errors import Psi0Error
 from psi0.lineage import Lineage
 from psi0.model.linear import use_bfloat16_products
+from psi0.model.low_rank import add_low_rank, learn_new_parts, merge_low_rank
 from psi0.model.manifest import write_manifest
 from psi0.model.prompt import IGNORED, Prompt
 from psi0.model.system2 import System2
@@ -108,6 +109,9 @@ class Pretraining(Recipe):
         )
         if own.precision == BFLOAT16_LINEAR:
             use_bfloat16_products(self.system2)
+        if own.lora_rank:
+            add_low_rank(self.system2, own.lora_rank, own.lora_alpha, own.seed)
+            learn_new_parts(self.system2)
         if own.gradient_checkpointing:
             self.system2.use_gradient_checkpointing()
         prompt = self.system2.make_prompt(tokenizers.text)
@@ -121,7 +125,7 @@ class Pretraining(Recipe):
         self.objective = NextTokens(self.system2)
 
     def groups(self) -> list[dict[str, Any]]:
-        """All of System-2, the vision tower at its own rate."""
+        """All of System-2 that learns, the vision tower at its own rate."""
         vision = {id(value) for value in self.system2.parameter_groups()["vision"]}
         names = [name for name, value in self.objective.named_parameters() if id(value) in vision]
         return parameter_groups(self.objective, self.training, dict.fromkeys(names, self._own.vision_learning_rate))
@@ -144,6 +148,7 @@ class Pretraining(Recipe):
 
     def write_result(self, folder: Path, origin: Lineage) -> None:
         """System-2's weights and sizes."""
+        merge_low_rank(self.system2)
         self.system2.save(folder)
         write_manifest(folder)
 

@@ -56,7 +56,12 @@ class StagePlan:
         gradients = 4 * trained // (self.gpus if zero >= 2 else 1)
         # ZeRO keeps its own master copy beside the two moments; plain data parallel has none.
         optimizer = (12 * trained // self.gpus) if zero else 8 * trained
-        return weights + gradients + optimizer
+        return weights + gradients + optimizer + self.average_bytes
+
+    @property
+    def average_bytes(self) -> int:
+        """The moving average of the weights, whole on every GPU."""
+        return 4 * self.cost.trained if getattr(self.training, "ema", 0.0) else 0
 
     @property
     def activation_bytes(self) -> int:
@@ -67,8 +72,8 @@ class StagePlan:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """A checkpoint of ours: trained weights and the whole optimiser state."""
-        return (4 + (12 if self.training.zero_stage else 8)) * self.cost.trained
+        """A checkpoint of ours: trained weights, their average and the whole optimiser state."""
+        return (4 + (12 if self.training.zero_stage else 8)) * self.cost.trained + self.average_bytes
 
     def lines(self) -> list[str]:
         """As a person reads it."""
@@ -90,7 +95,16 @@ class StagePlan:
             f"  computing      {self.cost.flops * self.samples:.2e} FLOP, {self.cost.flops / 1e9:,.1f} G per sample",
             f"  time           {_duration(hours)} ({hours * self.gpus:,.1f} GPU hours){paper}",
             f"  checkpoint     {_bytes(self.checkpoint_bytes)}",
+            *self._features(),
         ]
+
+    def _features(self) -> list[str]:
+        if not getattr(self.training, "cache_features", False):
+            return []
+        each = 4 * self.cost.features
+        frames = sum(count or 0 for _, count in self.data.values())
+        whole = f", {_bytes(each * frames)} of disk for {frames:,} frames" if frames else ""
+        return [f"  features       {_bytes(each)} per frame{whole}; computed once, beside the computing above"]
 
     def _passes(self) -> list[str]:
         return [

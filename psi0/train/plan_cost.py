@@ -6,12 +6,14 @@ autograd keeps for the backward pass.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from psi0 import params
+from psi0.model.low_rank import add_low_rank, learn_new_parts
 from psi0.model.system1 import ActionExpert
 from psi0.model.system2 import System2
 from psi0.model.untrained import untrained_expert, untrained_system2
@@ -30,8 +32,9 @@ class Cost:
         trained: those that learn.
         flops: floating point operations of forward and backward.
         activations: numbers that autograd keeps, without recomputation.
-        checkpoints: numbers that are kept with gradient checkpointing: the inputs of System-2's layers, and what its
-            costliest layer keeps while it is recomputed.
+        checkpoints: numbers that are kept with gradient checkpointing: the inputs of the layers that learn, and what
+            one layer keeps while it is recomputed.
+        features: numbers that System-2 hands on per frame.
     """
 
     parameters: int
@@ -39,30 +42,36 @@ class Cost:
     flops: int
     activations: int
     checkpoints: int
+    features: int
 
 
 def stage_costs(everything: params.Params) -> dict[str, Cost]:
     """Cost per sample of `pretrain`, `posttrain` and `finetune`. The key-point head is left out: it is small."""
+    first = everything.pretrain
     system2 = untrained_system2(everything, "meta").train()
-    own = everything.finetune
+    if first.lora_rank:
+        add_low_rank(system2, first.lora_rank, first.lora_alpha, first.seed)
+        learn_new_parts(system2)
     return {
-        "pretrain": _count(system2, None, lambda: _next_tokens(system2), everything.pretrain.gradient_checkpointing),
-        "posttrain": _expert_stage(system2, everything, everything.posttrain.chunk, frozen=True),
-        "finetune": _expert_stage(system2, everything, everything.control.chunk, frozen=not own.tune_system2),
+        "pretrain": _count(system2, None, lambda: _next_tokens(system2), first.gradient_checkpointing),
+        "posttrain": _expert_stage(everything, everything.posttrain, everything.posttrain.chunk),
+        "finetune": _expert_stage(everything, everything.finetune, everything.control.chunk),
     }
 
 
-def _expert_stage(system2: System2, everything: params.Params, chunk: int, *, frozen: bool) -> Cost:
+def _expert_stage(everything: params.Params, own: params.ChunkTraining, chunk: int) -> Cost:
+    system2 = untrained_system2(everything, "meta").train()
     system1 = untrained_expert(everything, chunk, system2.config.hidden_size, "meta")
-    system2.requires_grad_(not frozen)
-    try:
-        return _count(system2, system1, lambda: _velocities(system2, system1, frozen), False)
-    finally:
-        system2.requires_grad_(True)
+    learns = isinstance(own, params.Finetune) and own.tune_system2
+    system2.requires_grad_(learns)
+    if isinstance(own, params.Finetune) and own.lora_rank:
+        add_low_rank(system2, own.lora_rank, own.lora_alpha, own.seed)
+    run = partial(_velocities, system2, system1, not learns, own.cache_features)
+    return _count(system2, system1, run, own.gradient_checkpointing)
 
 
 def _count(system2: System2, system1: ActionExpert | None, run: Callable[[], Tensor], recomputes: bool) -> Cost:
-    modules = [module for module in (system2, system1) if module is not None]
+    modules: list[System2 | ActionExpert] = [system2] if system1 is None else [system2, system1]
     every = [value for module in modules for value in module.parameters()]
     kept: dict[int, int] = {}
     own = {id(value) for value in every}
@@ -85,21 +94,39 @@ def _count(system2: System2, system1: ActionExpert | None, run: Callable[[], Ten
     activations = sum(kept.values())
     flops = counter.get_total_flops()
     checkpoints = activations
+    learning = [module for module in modules if any(value.requires_grad for value in module.parameters())]
     if recomputes:
-        flops += forward
-        checkpoints = _checkpointed(system2, activations)
+        # What is frozen is not computed again; the backward pass of what learns costs twice its forward pass.
+        flops += forward if system2 in learning else (flops - forward) // 2
+        checkpoints = _checkpointed(learning, _tokens(system2), activations)
     trained = sum(value.numel() for value in every if value.requires_grad)
-    return Cost(sum(value.numel() for value in every), trained, flops, activations, checkpoints)
+    features = _tokens(system2) * system2.config.hidden_size
+    return Cost(sum(value.numel() for value in every), trained, flops, activations, checkpoints, features)
 
 
-def _checkpointed(system2: System2, activations: int) -> int:
-    """Inputs of all layers, and one layer's share of everything that would be kept otherwise."""
-    config, vision = system2.config, system2.qwen.config.vision_config
-    layers = system2.qwen.config.text_config.num_hidden_layers
-    patches = config.image_tokens * config.merge**2
-    tokens = config.image_tokens + config.max_text_tokens
-    inputs = layers * tokens * config.hidden_size + vision.depth * patches * vision.hidden_size
-    return min(activations, inputs + activations // (layers + vision.depth))
+def _tokens(system2: System2) -> int:
+    return system2.config.image_tokens + system2.config.max_text_tokens
+
+
+def _checkpointed(learning: list[System2 | ActionExpert], context: int, activations: int) -> int:
+    """Inputs of all layers that learn, and one layer's share of everything that would be kept otherwise.
+
+    `context` is the number of hidden states that System-1 sees.
+    """
+    inputs = layers = 0
+    for module in learning:
+        if isinstance(module, System2):
+            config, vision = module.config, module.qwen.config.vision_config
+            depth, tokens = module.qwen.config.text_config.num_hidden_layers, _tokens(module)
+            inputs += depth * tokens * config.hidden_size
+            inputs += vision.depth * config.image_tokens * config.merge**2 * vision.hidden_size
+            layers += depth + vision.depth
+        else:
+            sizes = module.config
+            tokens = sizes.horizon + context + 1
+            inputs += sizes.blocks * tokens * sizes.hidden_size
+            layers += sizes.blocks
+    return min(activations, inputs + activations // layers)
 
 
 def _inputs(system2: System2) -> tuple[Tensor, Tensor]:
@@ -116,10 +143,13 @@ def _next_tokens(system2: System2) -> Tensor:
     return system2.qwen.lm_head(hidden[:, -ANSWER_TOKENS:]).sum()
 
 
-def _velocities(system2: System2, system1: ActionExpert, frozen: bool) -> Tensor:
+def _velocities(system2: System2, system1: ActionExpert, frozen: bool, cached: bool) -> Tensor:
     images, ids = _inputs(system2)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-        hidden = system2.language(ids, *system2.vision(system2.patches(images)))
+        if cached:
+            hidden = torch.zeros(*ids.shape, system2.config.hidden_size, device="meta")
+        else:
+            hidden = system2.language(ids, *system2.vision(system2.patches(images)))
     with torch.device("meta"):
         actions = torch.zeros(1, system1.config.horizon, ACTION_SIZE)
         time, state = torch.zeros(1, system1.config.horizon), torch.zeros(1, STATE_SIZE)

@@ -1,7 +1,7 @@
 """What a stage brings to the training loop: samples in phases, an objective, and what to write at the end."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -73,6 +73,10 @@ class Recipe(ABC):
     def augmentation(self, source: np.random.Generator) -> Augmentation:
         """Draw the augmentation of one global batch."""
         return Augmentation.draw(source, self.training.batch, self.training, self.state_noise, STATE_SIZE)
+
+    def prepare(self, engine: Engine, origin: Lineage, say: Callable[[str], None]) -> None:
+        """What is computed before the first step; `say` tells a person. Collective."""
+        return
 
     @abstractmethod
     def groups(self) -> list[dict[str, Any]]:

@@ -94,9 +94,9 @@ def posttrain_job(params: Params) -> "Job":
         "humanoid_everyday": paths.PREPARED_HUMANOID_EVERYDAY,
         "tokenizer": paths.TOKENIZER,
     }
-    # The sampler's steps change what is measured at the end, and make no other training.
+    # How it is sampled changes what is measured at the end, and makes no other training.
     depends = {
-        "system1": params.system1.model_dump(exclude={"euler_steps"}),
+        "system1": params.system1.model_dump(exclude={"euler_steps", "guidance"}),
         "control": params.control.model_dump(include={"policy_hz"}),
     }
     return _job("posttrain", None, params, inputs, depends)

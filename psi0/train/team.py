@@ -38,6 +38,11 @@ class Team:
             dist.all_reduce(values)
         return values
 
+    def agree(self, answer: bool) -> bool:
+        """What rank 0 says, on all ranks."""
+        said = torch.tensor(float(answer and self.leads), device=self.device)
+        return bool(self.total(said).item())
+
     def raise_together(self, problem: str | None) -> None:
         """Raise `Psi0Error` on every rank when one has a problem, so that nobody waits for a rank that left.
 

@@ -17,7 +17,8 @@ def validate(recipe: Recipe, engine: Engine, team: Team) -> dict[str, float]:
 
     Where there are several datasets, `validation_loss_<dataset>` too.
     """
-    found = {phase.samples.name: _one(phase.samples, recipe, engine, team) for phase in recipe.phases}
+    with engine.averaged():
+        found = {phase.samples.name: _one(phase.samples, recipe, engine, team) for phase in recipe.phases}
     names = {name for values in found.values() for name in values}
     answer = {
         f"validation_{name}": float(np.mean([values[name] for values in found.values() if name in values]))

@@ -79,6 +79,8 @@ def test_a_wrong_field_is_named_with_its_remedy(content: dict[str, object], name
         {"demonstrations": {"source": "s3://robot/teleoperation", "recorder_hz": 30}},
         {"system2": {"source": "Qwen/Qwen3-VL-2B-Instruct", "heads": 3}},
         {"finetune": {"max_delay": 16, "ranks": 4, "accumulation": 4}},
+        {"finetune": {"compile": False, "lora_rank": 8, "ema": 0.999}},
+        {"posttrain": {"compile": "auto", "cache_features": True, "image_shift": 0}},
     ],
 )
 def test_what_fits_is_accepted(content: dict[str, object]) -> None:

@@ -1,9 +1,12 @@
 """Small prepared datasets whose actions can be read off the image: a bright square on grey, and where it lies."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from psi0.data import features
 from psi0.data.features import feature_of
@@ -12,6 +15,8 @@ from psi0.data.statistics import ImageStatistics
 from psi0.data.video import VideoFormat, encode
 from psi0.files import write_json
 from psi0.params import Params
+from psi0.settings import settings
+from psi0.train import stage
 
 WIDTH, HEIGHT, SQUARE = 64, 48, 10
 UNUSED = [6, 7, 8, 30, 31, 32]
@@ -44,6 +49,28 @@ def tiny_params(**changes: dict[str, object]) -> Params:
     for name, fields in changes.items():
         blocks.setdefault(name, {}).update(fields)
     return Params.model_validate(blocks)
+
+
+@contextmanager
+def quick_workspace(root: Path) -> Iterator[Path]:
+    """The three datasets, a tokenizer, and a System-2 and System-1 of a few steps, as current folder."""
+    write_all(root, episodes=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        settings.cache_clear()
+        few = {"steps": 2, "warmup_steps": 1, "humanoid_everyday_steps": 1, "precision": "float32"}
+        params = tiny_params(pretrain=few, posttrain=quick_chunks())
+        stage.fit_tokenizer(params)
+        stage.pretrain(params, in_process=True)
+        stage.posttrain(params, in_process=True)
+        yield root
+    settings.cache_clear()
+
+
+def quick_chunks(**fields: object) -> dict[str, object]:
+    """Stage 2 or 3 in eight steps, nothing augmented."""
+    few = {"steps": 8, "validation_every": 4, "checkpoint_every": 4, "precision": "float32"}
+    return {**few, "image_shift": 0, "color_jitter": 0.0, **fields}
 
 
 def _pictures(source: np.random.Generator, frames: int) -> tuple[np.ndarray, np.ndarray]:

@@ -60,6 +60,27 @@ def test_zero_divides_what_it_says_it_divides() -> None:
     assert state(0, 4) > state(1, 4) > state(2, 4) > state(3, 4)
 
 
+def test_switches_that_save_or_cost_memory_are_counted() -> None:
+    frozen = {"cache_features": True, "image_shift": 0, "ema": 0.99, "gradient_checkpointing": True}
+    low_rank = {"lora_rank": 4, "gradient_checkpointing": True}
+    plain = plan(Params())
+    changed = plan(Params.model_validate({"pretrain": low_rank, "posttrain": frozen, "finetune": low_rank}))
+    assert all(new.activation_bytes < old.activation_bytes for new, old in zip(changed, plain, strict=True))
+    first, second, third = range(3)
+    for stage in (first, third):
+        updates = changed[stage].cost.parameters - plain[stage].cost.parameters
+        assert 0 < updates < changed[stage].cost.trained < plain[stage].cost.trained
+        assert changed[stage].state_bytes < plain[stage].state_bytes
+        assert changed[stage].checkpoint_bytes < plain[stage].checkpoint_bytes
+    trained = plain[second].cost.trained
+    assert changed[second].state_bytes == plain[second].state_bytes + 4 * trained
+    assert changed[second].checkpoint_bytes == plain[second].checkpoint_bytes + 4 * trained
+    assert changed[second].cost.flops < plain[second].cost.flops
+    # 128 numbers for each of 32 tokens of text, and for those of the image.
+    assert changed[second].cost.features > 32 * 128 and changed[second].cost.features % 128 == 0
+    assert "features" in changed[second].lines()[-1] and "features" not in "".join(plain[second].lines())
+
+
 def test_a_batch_that_cannot_be_dealt_out_is_named() -> None:
     with pytest.raises(Psi0Error, match=r"pretrain\.batch 24 .* 7 GPUs"):
         plan(Params(), 7)

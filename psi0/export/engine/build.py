@@ -14,6 +14,7 @@ from psi0.model.manifest import check_manifest
 
 RECORD = "engine.json"
 GRAPHS = ("s2_vision", "s2_language", "s1_step")
+GUIDED = "s1_guided"
 Status = Literal["compiled", "executed", "absent"]
 
 
@@ -66,6 +67,7 @@ def build_engine(source: Path, target: str, out: Path) -> EngineRecord:
     folder = find_graphs(source)
     policy_sha256 = _check(folder)
     graphs = [folder / f"{name}.onnx" for name in GRAPHS]
+    graphs += [file for file in [folder / f"{GUIDED}.onnx"] if file.is_file()]
     compiler = Compiler(kind, graphs, out)
     engines: dict[str, EngineFile] = {}
     with publish_folder(out) as staging:
