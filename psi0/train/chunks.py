@@ -32,7 +32,7 @@ class ChunkSamples(Frames):
         dataset: with 36 actions and 32 state numbers.
         training: share of held-out episodes and seed.
         control: chunk length and rate.
-        prompt: builder of the prompts.
+        prompt: builder of the prompts; None leaves the instruction out, for networks that read none.
         meaning: `delta` learns the change since the action before instead of the action itself.
     """
 
@@ -42,7 +42,7 @@ class ChunkSamples(Frames):
         dataset: LeRobotDataset,
         training: params.Training,
         control: params.Control,
-        prompt: Prompt,
+        prompt: Prompt | None,
         meaning: Literal["absolute", "delta"] = "absolute",
     ) -> None:
         super().__init__(name, dataset, training)
@@ -85,15 +85,16 @@ class ChunkSamples(Frames):
     def batch(self, rows: NDArray[np.int64], augmentation: Augmentation | None) -> Batch:
         """Normalised tensors.
 
-        `images` uint8 `(n, h, w, 3)`; `text_ids`, `text_mask` `(n, length)`; `state` `(n, 32)`; `actions`
-        `(n, chunk, 36)`; `action_mask` `(n, 1, 36)`; `key_points` `(n, K * 5)` where the dataset has them.
+        `images` uint8 `(n, h, w, 3)`; with a prompt `text_ids`, `text_mask` `(n, length)`; `state` `(n, 32)`;
+        `actions` `(n, chunk, 36)`; `action_mask` `(n, 1, 36)`; `key_points` `(n, K * 5)` where the dataset has them.
         """
         assert self.normalizer is not None
         state = self.states(rows)
         if augmentation is not None:
             state = state + augmentation.state * self.state_mask
         actions = self.normalizer.action.normalize(self.chunks(rows)) * self.action_mask
-        batch = prompt_tensors(self._prompt, self.instructions(rows)) | {
+        text = {} if self._prompt is None else prompt_tensors(self._prompt, self.instructions(rows))
+        batch = text | {
             "images": torch.from_numpy(self.images(rows, augmentation)),
             "state": torch.from_numpy(state.astype(np.float32)),
             "actions": torch.from_numpy(actions.astype(np.float32)),
