@@ -1,4 +1,4 @@
-"""ACT: Action Chunking with Transformers (Zhao, Kumar, Levine, Finn, RSS 2023, arXiv:2304.13705, section IV and fig. 4).
+"""ACT: Action Chunking with Transformers (Zhao, Kumar, Levine and Finn, RSS 2023, arXiv:2304.13705, section IV).
 
 A conditional variational autoencoder over action chunks. Its encoder, used in training alone, reads state and true
 actions and tells their style as a Gaussian; its decoder, the policy, reads image, state and style, and answers learned

@@ -5,6 +5,8 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
+from psi0.errors import Psi0Error
+from psi0.explain import did_you_mean
 from psi0.model.config import ModelConfig
 from psi0.model.manifest import check_manifest
 from psi0.params import Baselines
@@ -27,6 +29,14 @@ class BaselineConfig(ModelConfig):
     camera_width: int = Field(description="Width of the images it knows [pixels]")
     stride: int = Field(ge=1, description="Frames of the demonstrations per control step")
     settings: Baselines = Field(description="The block of params.yaml, as it was")
+
+
+def check_kind(name: str) -> Kind:
+    """The kind of this name. Raises `Psi0Error` with the nearest name when there is none."""
+    for kind in KINDS:
+        if kind == name:
+            return kind
+    raise Psi0Error(f"baseline {name!r} does not exist; {did_you_mean(name, KINDS)}")
 
 
 def baseline_sha256(folder: Path) -> str:

@@ -1,21 +1,11 @@
 """`psi0 baseline <verb>`."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(help="What the policy is compared with on a task.", no_args_is_help=True)
-
-
-class KindName(str, Enum):
-    """Baselines that are made from demonstrations."""
-
-    act = "act"
-    bc = "bc"
-    nearest = "nearest"
-    nearest_rematch = "nearest_rematch"
 
 
 @app.callback()
@@ -25,18 +15,19 @@ def _group() -> None:
 
 @app.command("train")
 def baseline_train(
-    kind: Annotated[KindName, typer.Argument(help="Which baseline")],
+    kind: Annotated[str, typer.Argument(help="act, bc, nearest or nearest_rematch")],
     task: Annotated[str, typer.Option(help="Task whose demonstrations to learn from")] = "pick_can",
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: models/baselines/TASK/KIND")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps; default: finetune.steps")] = None,
 ) -> None:
     """Make a baseline from the prepared demonstrations of a task. Stopped and typed again, it goes on."""
     from psi0 import paths
+    from psi0.baselines.config import check_kind
     from psi0.baselines.make import make_baseline
     from psi0.params import load_params
 
-    folder = out or paths.baseline(task, kind.value)
-    metrics = make_baseline(load_params(), task, kind.value, folder, steps)
+    folder = out or paths.baseline(task, check_kind(kind))
+    metrics = make_baseline(load_params(), task, check_kind(kind), folder, steps)
     for name in sorted(metrics):
         typer.echo(f"{name:>24} {metrics[name]:.4g}")
     typer.echo(f"written: {folder}; psi0 evaluate {task} --policy {folder}")

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toy_world as toy
 import torch
+import toy_world as toy
 from learnable import HEIGHT, WIDTH, tiny_params, write_dataset
 
 from psi0 import paths
@@ -66,7 +66,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Demonstrations and limits in a workspace, and every kind of baseline made of them in a few steps."""
     root = tmp_path_factory.mktemp("baselines")
     write_dataset(root / paths.prepared_demonstrations(TASK), "demonstrations", episodes=8, rate=10)
-    limits = limits_from({joint: (-3.0, 3.0) for joint in ALL_JOINTS}, {joint: 9.0 for joint in ALL_JOINTS})
+    limits = limits_from(dict.fromkeys(ALL_JOINTS, (-3.0, 3.0)), dict.fromkeys(ALL_JOINTS, 9.0))
     write_json(root / paths.ROBOT / LIMITS_FILE, limits.model_dump(mode="json"))
     before = Path.cwd()
     os.chdir(root)
@@ -168,7 +168,7 @@ def test_a_network_overfits_a_few_samples(workspace: Path) -> None:
             optimizer.zero_grad()
             objective(batch, generator)["loss"].backward()
             optimizer.step()
-        assert float(objective.eval()(batch, generator)["loss"]) < 0.1, kind
+        assert objective.eval()(batch, generator)["loss"].item() < 0.1, kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -298,7 +298,7 @@ def test_the_nearest_demonstration_is_replayed_from_when_it_can_be(prepared: Pat
     made = load_baseline(prepared / paths.baseline(TASK, "nearest"))
     demonstrations = Demonstrations.from_tensors(made.tensors)
     start, last = int(demonstrations.rows[2]), int(demonstrations.last_rows[2])
-    actions, states = dataset.column("action"), dataset.column("observation.state")
+    actions, states = made.layout.within_limits(dataset.column("action")), dataset.column("observation.state")
     policy = load_player(prepared / paths.baseline(TASK, "nearest"))
     policy.reset(0)
     first = policy.act(seen(dataset.images([start])[0], states[start], step=0, delay=2))
@@ -315,12 +315,13 @@ def test_the_nearest_demonstration_is_replayed_from_when_it_can_be(prepared: Pat
 def test_matching_again_follows_what_is_seen(prepared: Path) -> None:
     dataset = LeRobotDataset(prepared / paths.prepared_demonstrations(TASK))
     folder = prepared / paths.baseline(TASK, "nearest_rematch")
-    demonstrations, policy = Demonstrations.from_tensors(load_baseline(folder).tensors), load_player(folder)
+    made, policy = load_baseline(folder), load_player(folder)
+    demonstrations = Demonstrations.from_tensors(made.tensors)
     policy.reset(0)
     for moment, step in ((3, 0), (len(demonstrations.rows) // 2, 4)):
         row = int(demonstrations.rows[moment])
         found = policy.act(seen(dataset.images([row])[0], dataset.column("observation.state")[row], step, delay=2))
-        np.testing.assert_allclose(found[0], dataset.column("action")[row], atol=1e-6)
+        np.testing.assert_allclose(found, made.layout.within_limits(dataset.column("action")[row : row + 8]), atol=1e-6)
 
 
 def test_distances_weigh_pictures_and_states_as_said() -> None:
@@ -347,7 +348,7 @@ def test_the_ensemble_averages_all_chunks_of_a_step() -> None:
 
 def test_a_loss_that_is_not_finite_is_refused_with_its_step(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RegressionObjective, "forward", _poisoned(RegressionObjective.forward))
-    with pytest.raises(Psi0Error, match="loss is not finite at step 0.*demonstrations of pick_can episode"):
+    with pytest.raises(Psi0Error, match=r"loss is not finite at step 0.*demonstrations of pick_can episode"):
         make_baseline(small_params(), TASK, "bc", Path("again"))
     assert not Path("again").exists()
 
