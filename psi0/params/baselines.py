@@ -26,7 +26,7 @@ class Baselines(Block):
         12, description="Nearest demonstration: height of the pictures compared [pixels]; 0 compares the state alone"
     )
     match_state_weight: float = Field(
-        1.0, ge=0, description="Nearest demonstration: weight of the state's distance beside the picture's"
+        10.0, ge=0, description="Nearest demonstration: weight of the state's distance beside the picture's"
     )
 
     @model_validator(mode="after")
