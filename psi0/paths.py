@@ -32,6 +32,11 @@ def graphs(task: str) -> Path:
     return Path("models/graphs") / task
 
 
+def baseline(task: str, kind: str) -> Path:
+    """A baseline on a task (`psi0 baseline train`); no stage makes or reads it."""
+    return Path("models/baselines") / task / kind
+
+
 def evaluation(task: str) -> Path:
     """Evaluation files and videos of a task."""
     return Path("evaluation") / task

@@ -246,7 +246,7 @@ def _made_with() -> str:
     robot = sha256_folder(ROBOT) if ROBOT.exists() else ""
     packages = {name: _version(name) for name in _PACKAGES}
     code = {name: sha256_file(here / name) for name in _WHAT_ROLLS_OUT}
-    rooms = fingerprint_code("sim", "robot", "export", "model")
+    rooms = fingerprint_code("sim", "robot", "export", "model", "baselines")
     return sha256_json({"robot": robot, "packages": packages, "code": code, "rooms": rooms})
 
 

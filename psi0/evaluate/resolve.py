@@ -1,7 +1,7 @@
 """From the name of a policy to something that acts.
 
-Names: `demonstrator`, `script`, `zero`, `frozen`, `replay:FILE`, or the path of a graph folder, a policy folder or a
-bundle. `models:/NAME@ALIAS` is looked up by the command line, which hands over the path it got.
+Names: `demonstrator`, `script`, `zero`, `frozen`, `replay:FILE`, or the path of a graph folder, a policy folder, a
+baseline's folder or a bundle. `models:/NAME@ALIAS` is looked up by the command line, which hands over the path it got.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
+from psi0.baselines.config import CONFIG_FILE as BASELINE_FILE
+from psi0.baselines.config import KINDS as BASELINES
+from psi0.baselines.config import BaselineConfig, baseline_sha256
+from psi0.baselines.config import Kind as BaselineKind
 from psi0.errors import Psi0Error
 from psi0.evaluate.baselines import Frozen, Replay, Zero, read_actions
 from psi0.evaluate.rollout import World
@@ -22,7 +26,7 @@ from psi0.policy import Policy
 if TYPE_CHECKING:
     from psi0.sim.world import World as SimulatedWorld
 
-Kind = Literal["demonstrator", "script", "zero", "frozen", "replay", "graphs", "weights"]
+Kind = Literal["demonstrator", "script", "zero", "frozen", "replay", "graphs", "weights"] | BaselineKind
 REGISTRY_PREFIX = "models:/"
 
 
@@ -46,7 +50,7 @@ class PolicySpec:
     @property
     def thinks(self) -> bool:
         """Whether its answers take inference time; a script or a recording is ready at once."""
-        return self.kind in ("graphs", "weights")
+        return self.kind in ("graphs", "weights", *BASELINES)
 
     def __call__(self, world: World) -> Policy:
         """Build the policy for a world. Raises `Psi0Error` when it cannot be loaded."""
@@ -68,6 +72,10 @@ class PolicySpec:
             from psi0.export.runtime import GraphPolicy
 
             return GraphPolicy(Path(self.source))
+        if self.kind in BASELINES:
+            from psi0.baselines.player import load_player
+
+            return load_player(Path(self.source))
         from psi0.model.policy_folder import load_policy
         from psi0.model.torch_policy import TorchPolicy
 
@@ -102,16 +110,23 @@ def resolve(name: str, chunk: int, lookup: Callable[[str], Path] | None = None) 
 
 
 def from_folder(folder: Path, chunk: int) -> PolicySpec:
-    """The policy in a graph folder, a policy folder or a bundle. Raises `Psi0Error` when there is none."""
+    """The policy in a graph folder, a policy folder, a baseline's folder or a bundle.
+
+    Raises:
+        Psi0Error: there is none, or the graphs or the baseline there are broken.
+    """
     if (folder / "graphs" / "s1_step.onnx").exists():
         folder = folder / "graphs"
     if (folder / "s1_step.onnx").exists():
         return graphs_spec(folder, chunk)
     if (folder / "system1.safetensors").exists():
         return PolicySpec("weights", sha256_folder(folder), chunk, str(folder))
+    if (folder / BASELINE_FILE).exists():
+        identity, config = baseline_sha256(folder), read_config(folder / BASELINE_FILE, BaselineConfig)
+        return PolicySpec(config.kind, identity, config.horizon, str(folder))
     raise Psi0Error(
         f"{folder} is no policy: name demonstrator, script, zero, frozen, replay:FILE, models:/NAME@ALIAS, "
-        "or the folder of exported graphs, of a policy or of a bundle"
+        "or the folder of exported graphs, of a policy, of a baseline or of a bundle"
     )
 
 

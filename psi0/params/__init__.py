@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from psi0.errors import Psi0Error
 from psi0.explain import did_you_mean, explain
+from psi0.params.baselines import Baselines
 from psi0.params.block import Block, Natural, Positive, Share
 from psi0.params.learning import (
     FROM_SIZES,
@@ -27,6 +28,7 @@ from psi0.seeds import TRAINING_SEEDS_END
 
 __all__ = [
     "FROM_SIZES",
+    "Baselines",
     "Block",
     "Camera",
     "ChunkTraining",
@@ -273,6 +275,7 @@ class Params(Block):
     pretrain: Pretrain = Field(default_factory=Pretrain)
     posttrain: Posttrain = Field(default_factory=Posttrain)
     finetune: Finetune = Field(default_factory=Finetune)
+    baselines: Baselines = Field(default_factory=Baselines)
     export: Export = Field(default_factory=Export)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     gate: Gate = Field(default_factory=Gate)

@@ -33,7 +33,7 @@ class ChunkSamples(Frames):
         dataset: with 36 actions and 32 state numbers.
         training: share of held-out episodes and seed.
         control: chunk length and rate.
-        prompt: builder of the prompts.
+        prompt: builder of the prompts; None leaves the instruction out, for networks that read none.
         meaning: `delta` learns the change since the action before instead of the action itself.
     """
 
@@ -43,11 +43,12 @@ class ChunkSamples(Frames):
         dataset: LeRobotDataset,
         training: params.Training,
         control: params.Control,
-        prompt: Prompt,
+        prompt: Prompt | None,
         meaning: Literal["absolute", "delta"] = "absolute",
     ) -> None:
         super().__init__(name, dataset, training)
-        check_that_prompts_differ(dataset, prompt)
+        if prompt is not None:
+            check_that_prompts_differ(dataset, prompt)
         self._prompt = prompt
         stride = dataset.fps / control.policy_hz
         if round(stride) < 1 or abs(stride - round(stride)) > 0.01 * stride:
@@ -88,16 +89,17 @@ class ChunkSamples(Frames):
     def batch(self, rows: NDArray[np.int64], augmentation: Augmentation | None) -> Batch:
         """Normalised tensors.
 
-        `images` uint8 `(n, h, w, 3)`; `text_ids`, `text_mask` `(n, length)`; `state` `(n, 32)`; `actions`
-        `(n, chunk, 36)`; `action_mask` `(n, 1, 36)`; `key_points` `(n, K * 5)` where the dataset has them. Once there
-        are `features`, `hidden` `(n, length, hidden)` stands in place of `images`.
+        `images` uint8 `(n, h, w, 3)`; with a prompt `text_ids`, `text_mask` `(n, length)`; `state` `(n, 32)`;
+        `actions` `(n, chunk, 36)`; `action_mask` `(n, 1, 36)`; `key_points` `(n, K * 5)` where the dataset has them.
+        Once there are `features`, `hidden` `(n, length, hidden)` stands in place of `images`.
         """
         assert self.normalizer is not None
         state = self.states(rows)
         if augmentation is not None:
             state = state + augmentation.state * self.state_mask
         actions = self.normalizer.action.normalize(self.chunks(rows)) * self.action_mask
-        batch = prompt_tensors(self._prompt, self.instructions(rows)) | {
+        text = {} if self._prompt is None else prompt_tensors(self._prompt, self.instructions(rows))
+        batch = text | {
             **self._seen(rows, augmentation),
             "state": torch.from_numpy(state.astype(np.float32)),
             "actions": torch.from_numpy(actions.astype(np.float32)),
@@ -119,13 +121,14 @@ class ChunkSamples(Frames):
 
     def hidden_inputs(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
         """What System-2 sees of frames: images uint8 `(n, h, w, 3)` and `text_ids` `(n, length)`."""
+        assert self._prompt is not None, "networks without a prompt have no System-2"
         text_ids = prompt_tensors(self._prompt, self.instructions(rows))["text_ids"]
         return torch.from_numpy(self.images(rows, None)), text_ids
 
     @property
     def prompt_length(self) -> int:
-        """Tokens of every prompt."""
-        return self._prompt.length
+        """Tokens of every prompt; 0 without one."""
+        return 0 if self._prompt is None else self._prompt.length
 
     def fit_bounds(self, minimum_half_range: float) -> Normalizer:
         """Minimum and maximum to [-1, 1], as published for fine-tuning; key points standardised."""

@@ -5,7 +5,8 @@ Ray imports this module in fresh processes in any folder, so paths and settings 
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,17 @@ def _device() -> torch.device:
     return get_device()
 
 
-def train_here(job: Job, after_step: Callable[[int], None] | None = None) -> None:
-    """Train in this process, one rank, without Ray. Raises what the training raises, and what `after_step` raises."""
+@contextmanager
+def alone() -> Iterator[Team]:
+    """This process as a team of one rank on the CPU, without Ray."""
     os.environ.setdefault("LOCAL_RANK", "0")
     with tempfile.TemporaryDirectory() as meeting:
         if not dist.is_initialized():
             dist.init_process_group("gloo", init_method=f"file://{meeting}/store", rank=0, world_size=1)
-        _train(job, Team(0, 1, torch.device("cpu")), after_step)
+        yield Team(0, 1, torch.device("cpu"))
+
+
+def train_here(job: Job, after_step: Callable[[int], None] | None = None) -> None:
+    """Train in this process, one rank, without Ray. Raises what the training raises, and what `after_step` raises."""
+    with alone() as team:
+        _train(job, team, after_step)

@@ -1,0 +1,1 @@
+"""What the recipe's policy is compared with: ACT, plain behaviour cloning, and the nearest demonstration."""
