@@ -24,7 +24,7 @@ from psi0.baselines.networks import make_network
 from psi0.baselines.player import TemporalEnsemble, load_player
 from psi0.data.dataset import LeRobotDataset
 from psi0.errors import Psi0Error
-from psi0.evaluate.controls import OpenEyes
+from psi0.evaluate.controls import Eyes
 from psi0.evaluate.evaluation import pace
 from psi0.evaluate.resolve import resolve
 from psi0.evaluate.rollout import run_episode
@@ -287,9 +287,9 @@ class ToyCamera(toy.ToyWorld):
 def test_baselines_act_in_the_toy_world(prepared: Path, kind: str) -> None:
     spec = resolve(str(prepared / paths.baseline(TASK, kind)), 16)
     world = ToyCamera()
-    rows = [run_episode(world, spec(world), OpenEyes(), 700_001, pace(small_params(), spec)).row for _ in range(2)]
+    rows = [run_episode(world, spec(world), Eyes(), 700_001, pace(small_params(), spec)).row for _ in range(2)]
     assert rows[0] == rows[1] and rows[0].steps > 0 and rows[0].tag in ("success", "not_reached")
-    other_size = run_episode(toy.ToyWorld(), spec(world), OpenEyes(), 700_001, pace(small_params(), spec))
+    other_size = run_episode(toy.ToyWorld(), spec(world), Eyes(), 700_001, pace(small_params(), spec))
     assert other_size.row.tag == "policy_error" and "knows images of" in other_size.detail
 
 
