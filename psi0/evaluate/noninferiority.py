@@ -29,6 +29,7 @@ def p_not_inferior(candidate_only: int, champion_only: int, episodes: int, margi
     The exact unconditional test for matched pairs: outcomes are ordered by the score statistic (Tango 1998), and the
     p-value is the largest probability, over every share of champion-only seeds that fits such a candidate, of an
     outcome as favourable as the one observed (Sidik 2003). With no margin left (0) it is the test of a higher rate.
+    Every margin orders the outcomes anew: among those that show nothing, a wider one can give a slightly larger value.
 
     Args:
         candidate_only: seeds on which only the candidate succeeded.

@@ -79,6 +79,8 @@ def _plan_differences(plan: Plan, params: Params) -> list[str]:
     found = []
     for block in _BLOCKS:
         planned, given = getattr(plan, block), getattr(params, block).model_dump(mode="json")
+        if block == "evaluation":
+            given["objects"] = params.objects(plan.task)
         for name, value in planned.items():
             known = {plan.task: given[name].get(plan.task)} if name == "thresholds" else given.get(name)
             if known != value:
