@@ -31,7 +31,7 @@ from psi0.sim.world import World, make_world
 
 TASK, POLICY = "pick_can", "script"
 LEVEL: Level = "L1"
-SIZES = ((64, 48), (96, 72), (128, 96), (224, 168), (320, 240))
+SIZES = ((64, 36), (96, 54), (144, 80), (224, 126), (320, 180))
 PHYSICS_STEPS, TICKS, FRAMES = 3000, 500, 60
 _START = (
     "from psi0.params import load_params\n"
