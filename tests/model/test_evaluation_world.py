@@ -159,7 +159,9 @@ def test_any_policy_runs_on_any_evaluation_seeds(here: Path) -> None:
         ({"workers": 0}, "--workers 0"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused_with_a_remedy(arguments: dict[str, object], message: str) -> None:
+def test_what_cannot_be_evaluated_is_refused_with_a_remedy(
+    here: Path, arguments: dict[str, object], message: str
+) -> None:
     asked: dict[str, object] = {"task": "pick_can", "policy": "zero", "seeds": "700000:700001"} | arguments
     with pytest.raises(Psi0Error, match=message):
         evaluate_named(Params(), **asked)  # type: ignore[arg-type]
