@@ -8,41 +8,21 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from benchmarks.world.demonstrations import blind_world, demonstrate
 from benchmarks.world.episodes import head, line, run
-from psi0 import paths
 from psi0.files import write_text
 from psi0.params import Params, load_params
-from psi0.policy import Observation
 from psi0.settings import settings
-from psi0.sim.demonstrators import make_demonstrator
-from psi0.sim.tasks import TASKS, make_task
+from psi0.sim.tasks import TASKS
 from psi0.sim.variation import LEVELS, Level
-from psi0.sim.world import Outcome, World
 
 _RECORDED_SEED = 0
 ARMS = ("demonstrator", "zero", "frozen", "script", "replay")
 
 
-def demonstrate(world: World, seed: int) -> tuple[list[NDArray[np.float32]], Outcome]:
-    """Every action `(36,)` of the demonstrator on a seed, and how it ended. Raises `InvalidSeed`."""
-    demonstrator = make_demonstrator(world)
-    world.reset(seed)
-    demonstrator.reset(seed)
-    rows, outcome = [], None
-    while outcome is None:
-        seen = Observation(np.zeros((1, 1, 3), np.uint8), world.state(), world.instruction, world.steps, None, 0)
-        rows.append(demonstrator.act(seen)[0])
-        outcome = world.step(rows[-1])
-    return rows, outcome
-
-
 def record(params: Params, task: str, level: Level) -> Path:
     """Write the actions of the first demonstration that succeeds, from seed 0 on, and return the file."""
-    world = World(make_task(task), params.control, params.camera, level, paths.ROBOT, render=False)
-    seed = _RECORDED_SEED
+    world, seed = blind_world(params, task, level), _RECORDED_SEED
     while True:
         rows, outcome = demonstrate(world, seed)
         if outcome.success:

@@ -7,14 +7,11 @@ import argparse
 
 import numpy as np
 
-from psi0 import paths
+from benchmarks.world.demonstrations import blind_world, demonstrations
 from psi0.params import Params, load_params
-from psi0.policy import Observation
-from psi0.seeds import EVALUATION_SEEDS_START
-from psi0.sim.demonstrators import make_demonstrator
-from psi0.sim.tasks import TASKS, make_task
+from psi0.sim.tasks import TASKS
 from psi0.sim.variation import LEVELS, Level
-from psi0.sim.world import InvalidSeed, World
+from psi0.sim.world import World
 
 
 def in_view(world: World) -> np.ndarray:
@@ -24,20 +21,10 @@ def in_view(world: World) -> np.ndarray:
 
 def watch(params: Params, task: str, level: Level, episodes: int) -> list[np.ndarray]:
     """Per episode, key points in view before every step `(steps, K)`."""
-    world = World(make_task(task), params.control, params.camera, level, paths.ROBOT, render=False)
-    demonstrator, seen = make_demonstrator(world), []
-    for seed in range(EVALUATION_SEEDS_START, EVALUATION_SEEDS_START + episodes):
-        try:
-            world.reset(seed)
-        except InvalidSeed:
-            continue
-        demonstrator.reset(seed)
-        rows, outcome = [], None
-        while outcome is None:
-            rows.append(in_view(world))
-            blank = Observation(np.zeros((1, 1, 3), np.uint8), world.state(), world.instruction, world.steps, None, 0)
-            outcome = world.step(demonstrator.act(blank)[0])
+    world, seen, rows = blind_world(params, task, level), [], list[np.ndarray]()
+    for _ in demonstrations(world, episodes, lambda world: rows.append(in_view(world))):
         seen.append(np.array(rows))
+        rows.clear()
     return seen
 
 

@@ -7,15 +7,12 @@ import argparse
 
 import numpy as np
 
-from benchmarks.world.arms import demonstrate
-from psi0 import paths
+from benchmarks.world.demonstrations import blind_world, demonstrations
 from psi0.data.quality import STILL
 from psi0.params import load_params
 from psi0.robot.layout import LOWER_BODY_COMMANDS, ActionPart
-from psi0.seeds import EVALUATION_SEEDS_START
-from psi0.sim.tasks import TASKS, make_task
+from psi0.sim.tasks import TASKS
 from psi0.sim.variation import LEVELS
-from psi0.sim.world import InvalidSeed, World
 
 
 def main() -> None:
@@ -28,13 +25,8 @@ def main() -> None:
     params = load_params()
     print(f"| Task | {' | '.join(LOWER_BODY_COMMANDS)} |\n|{'---|' * (len(LOWER_BODY_COMMANDS) + 1)}", flush=True)
     for task in chosen.tasks:
-        world = World(make_task(task), params.control, params.camera, chosen.level, paths.ROBOT, render=False)
-        rows = []
-        for seed in range(EVALUATION_SEEDS_START, EVALUATION_SEEDS_START + chosen.episodes):
-            try:
-                rows += demonstrate(world, seed)[0]
-            except InvalidSeed:
-                continue
+        world = blind_world(params, task, chosen.level)
+        rows = [action for actions in demonstrations(world, chosen.episodes) for action in actions]
         commands = np.array(rows)[:, ActionPart.COMMANDS]
         cells = [
             f"{low:.2f} to {high:.2f}" if high - low > STILL else "never moves"

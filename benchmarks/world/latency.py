@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.world.arms import demonstrate
+from benchmarks.world.demonstrations import demonstrate
 from benchmarks.world.episodes import Tally, count, head, line
 from psi0.evaluate.baselines import Replay
 from psi0.evaluate.controls import BlindEyes
