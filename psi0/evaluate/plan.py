@@ -50,17 +50,19 @@ class Plan(BaseModel):
 
 def register(params: Params, task: str) -> Plan:
     """The plan that `params.yaml` registers for a task, with the simulator as it is now."""
-    evaluation = params.evaluation.model_dump(mode="json")
-    gate = params.gate.model_dump(mode="json")
-    choice = {"objects": params.objects(task)}
-    return Plan(
-        task=task,
-        evaluation={name: value for name, value in evaluation.items() if name not in _SETTINGS_OF_THE_RUN} | choice,
-        gate={**gate, "thresholds": {task: gate["thresholds"][task]}},
-        control=params.control.model_dump(mode="json"),
-        camera=params.camera.model_dump(mode="json"),
-        world_sha256=_world_sha256(),
-    )
+    return Plan(task=task, world_sha256=_world_sha256(), **planned_blocks(params, task))
+
+
+def planned_blocks(params: Params, task: str) -> dict[str, dict[str, object]]:
+    """What `params.yaml` contributes to the plan of a task, by the plan's field."""
+    evaluation, gate = params.evaluation.model_dump(mode="json"), params.gate.model_dump(mode="json")
+    kept = {name: value for name, value in evaluation.items() if name not in _SETTINGS_OF_THE_RUN}
+    return {
+        "evaluation": {**kept, "objects": params.objects(task)},
+        "gate": {**gate, "thresholds": {task: gate["thresholds"][task]}},
+        "control": params.control.model_dump(mode="json"),
+        "camera": params.camera.model_dump(mode="json"),
+    }
 
 
 def _world_sha256() -> str:

@@ -7,11 +7,9 @@ from pathlib import Path
 from psi0.errors import Psi0Error
 from psi0.evaluate.evidence import Evidence, gather
 from psi0.evaluate.gate import judge_evidence
-from psi0.evaluate.plan import Plan
+from psi0.evaluate.plan import Plan, planned_blocks
 from psi0.evaluate.schemas import GateFile, read_record
 from psi0.params import Params, load_params
-
-_BLOCKS = ("evaluation", "gate", "control", "camera")
 
 
 @dataclass(frozen=True)
@@ -77,12 +75,8 @@ def contradictions(judged: Judged) -> list[str]:
 def _plan_differences(plan: Plan, params: Params) -> list[str]:
     """Where the plan and the parameters disagree; a value that the plan does not know was added to psi0 since."""
     found = []
-    for block in _BLOCKS:
-        planned, given = getattr(plan, block), getattr(params, block).model_dump(mode="json")
-        if block == "evaluation":
-            given["objects"] = params.objects(plan.task)
-        for name, value in planned.items():
-            known = {plan.task: given[name].get(plan.task)} if name == "thresholds" else given.get(name)
-            if known != value:
-                found.append(f"has a plan with {block}.{name} {value!r}, but a params.yaml with {known!r}")
+    for block, given in planned_blocks(params, plan.task).items():
+        for name, value in getattr(plan, block).items():
+            if given.get(name) != value:
+                found.append(f"has a plan with {block}.{name} {value!r}, but a params.yaml with {given.get(name)!r}")
     return found
