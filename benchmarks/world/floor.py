@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psi0 import paths
+from psi0.robot.angles import yaw_of
 from psi0.robot.constants import (
     CLOSED_LEFT,
     CLOSED_RIGHT,
@@ -22,7 +23,7 @@ from psi0.robot.physics import mujoco
 from psi0.robot.system0_folder import load_system0
 from psi0.sim.actuation import Body
 from psi0.sim.clock import PHYSICS_HZ, STEPS_PER_TICK
-from psi0.sim.scene import add_room, heading, quaternion_z, rotation_z
+from psi0.sim.scene import add_room, quaternion_z, rotation_z
 
 _SPAWN_HEIGHT, _SETTLE_SECONDS = 0.79, 1.0
 _FALLEN_HEIGHT, _FALLEN_UPRIGHT = 0.5, 0.6
@@ -119,7 +120,7 @@ class Floor:
             self.data.xfrc_applied[self._torso, :3] = 0.0 if push is None else push(tick / TICK_HZ)
             mujoco.mj_step(self.model, self.data, STEPS_PER_TICK)
             position.append(self.data.qpos[:3].copy())
-            yaw.append(heading(self.data.qpos[3:7]))
+            yaw.append(yaw_of(self.data.qpos[3:7]))
             torso.append(self._torso_angles(yaw[-1]))
             upright = self.data.body("pelvis").xmat[8]
             if not np.isfinite(self.data.qpos).all() or self.data.qpos[2] < _FALLEN_HEIGHT or upright < _FALLEN_UPRIGHT:

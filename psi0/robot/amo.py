@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psi0.robot.amo_networks import AmoNetworks
+from psi0.robot.angles import roll_pitch_yaw
 from psi0.robot.constants import DEFAULT_ARMS, NOMINAL_HEIGHT, TICK_HZ
 from psi0.robot.layout import ARM_JOINTS, LOWER_BODY_COMMANDS, LOWER_BODY_JOINTS
 from psi0.robot.system0 import Proprioception
@@ -42,18 +43,6 @@ _BOTH_FEET_DOWN, _APART, _PHASE_TOLERANCE = 0.25, np.array([0.25, 0.75]), 0.05
 _STANDING_BELOW = 0.1
 _COMMAND = {name: index for index, name in enumerate(LOWER_BODY_COMMANDS)}
 _VELOCITIES = [_COMMAND[name] for name in ("velocity_x", "velocity_y", "velocity_yaw")]
-
-
-def roll_pitch_yaw(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Angles `(3,)` [rad] about x, y and z of a rotation `(4,)`, w first; turned about x first, about z last."""
-    w, x, y, z = quaternion
-    return np.array(
-        [
-            np.arctan2(2 * (w * x + y * z), 1 - 2 * (x * x + y * y)),
-            np.arcsin(np.clip(2 * (w * y - z * x), -1.0, 1.0)),
-            np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)),
-        ]
-    )
 
 
 class AmoPolicy:

@@ -3,7 +3,8 @@
 The stand-in for Psi-Zero's controller is the public PPO walking policy of holosoma. It was trained with still arms
 and without height or torso commands, so two things are done to it here. The arms are masked: their part of its
 observation always shows the neutral pose, else reaching makes it drift by metres. Height and torso are offsets it
-does not see: subtracted from what it observes, added to what it answers.
+does not see: subtracted from what it observes, added to what it answers. It knows rates of turning, no headings: the
+loop to the target yaw is closed around it.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from psi0.robot.angles import wrapped, yaw_of
 from psi0.robot.assets import system0_weights
 from psi0.robot.constants import CROUCH, DEFAULT_LOWER_BODY, STANDING_DEAD_ZONE, TICK_HZ, servo_gains
 from psi0.robot.layout import LOWER_BODY_COMMANDS, LOWER_BODY_JOINTS
@@ -23,6 +25,8 @@ _ACTION_SCALE = 0.25
 _ANGULAR_VELOCITY_SCALE = 0.25
 _JOINT_VELOCITY_SCALE = 0.05
 _STRIDE_SECONDS = 1.0
+_HEADING_GAIN, _FASTEST_CORRECTION = 0.8, 0.3
+"""Turn per second and radian off the target yaw [1/s], and the most [rad/s]."""
 _COMMAND = {name: index for index, name in enumerate(LOWER_BODY_COMMANDS)}
 _HIP_PITCH, _KNEE, _ANKLE_PITCH, _WAIST = [0, 6], [3, 9], [4, 10], [12, 13, 14]
 
@@ -86,7 +90,11 @@ def gravity_direction(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class WalkingPolicy:
-    """The masked PPO walking policy (ONNX, one thread, 0.1 ms a step). `target_yaw` is ignored: `velocity_yaw` acts."""
+    """The masked PPO walking policy (ONNX, one thread, 0.1 ms a step).
+
+    While it walks it turns at `velocity_yaw`, and besides towards `target_yaw`, a heading relative to the one at the
+    first tick of the episode. While it stands neither acts.
+    """
 
     def __init__(self) -> None:
         import onnxruntime
@@ -105,6 +113,7 @@ class WalkingPolicy:
         self._last = np.zeros(_BODY_SIZE)
         self._phase = np.array([0.0, np.pi])
         self._standing = False
+        self._first_yaw: float | None = None
 
     def _advance_phase(self, velocity: NDArray[np.float64]) -> None:
         if not velocity.any():
@@ -115,12 +124,21 @@ class WalkingPolicy:
             stride = 2 * np.pi / (_STRIDE_SECONDS * TICK_HZ)
             self._phase = np.fmod(self._phase + stride + np.pi, 2 * np.pi) - np.pi
 
+    def _velocity(self, quaternion: NDArray[np.float64], command: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the network is asked for `(3,)` [m/s, m/s, rad/s]."""
+        yaw = yaw_of(quaternion)
+        if self._first_yaw is None:
+            self._first_yaw = yaw
+        velocity = command[[_COMMAND[name] for name in ("velocity_x", "velocity_y", "velocity_yaw")]]
+        if np.hypot(velocity[0], velocity[1]) < STANDING_DEAD_ZONE and abs(velocity[2]) < STANDING_DEAD_ZONE:
+            return np.zeros(3)
+        astray = wrapped(self._first_yaw + command[_COMMAND["target_yaw"]] - yaw)
+        velocity[2] += np.clip(_HEADING_GAIN * astray, -_FASTEST_CORRECTION, _FASTEST_CORRECTION)
+        return np.clip(velocity, -1.0, 1.0)
+
     def step(self, felt: Proprioception, command: NDArray[np.float64]) -> NDArray[np.float64]:
         """Targets `(15,)` [rad]; velocity commands all within the dead zone mean standing still."""
-        names = ("velocity_x", "velocity_y", "velocity_yaw")
-        velocity = np.clip(command[[_COMMAND[name] for name in names]], -1.0, 1.0)
-        if np.hypot(velocity[0], velocity[1]) < STANDING_DEAD_ZONE and abs(velocity[2]) < STANDING_DEAD_ZONE:
-            velocity = np.zeros(3)
+        velocity = self._velocity(felt.quaternion, command)
         self._advance_phase(velocity)
         offset = hidden_offset(command)
         position, speed = np.zeros(_BODY_SIZE), np.zeros(_BODY_SIZE)

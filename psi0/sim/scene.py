@@ -138,9 +138,3 @@ def rotation_z(angle: float) -> np.ndarray:
 def quaternion_z(angle: float) -> np.ndarray:
     """Quaternion `(4,)`, w first, about the vertical [rad]."""
     return np.array([np.cos(angle / 2), 0.0, 0.0, np.sin(angle / 2)])
-
-
-def heading(quaternion: np.ndarray) -> float:
-    """Yaw of a quaternion `(4,)`, w first [rad]."""
-    w, x, y, z = quaternion
-    return float(np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from psi0 import paths
 from psi0.errors import Psi0Error
 from psi0.params import Camera, Control
+from psi0.robot.angles import wrapped, yaw_of
 from psi0.robot.constants import DEFAULT_ARMS, NOMINAL_HEIGHT
 from psi0.robot.layout import ACTION_SIZE, ActionPart
 from psi0.robot.limits import load_limits
@@ -23,7 +24,7 @@ from psi0.seeds import EVALUATION_SEEDS_START
 from psi0.sim.actuation import Body
 from psi0.sim.clock import PHYSICS_HZ, ControlClock
 from psi0.sim.rendering import Renderer
-from psi0.sim.scene import THIRD_PERSON_CAMERA, add_room, heading, quaternion_z, rotation_z
+from psi0.sim.scene import THIRD_PERSON_CAMERA, add_room, quaternion_z, rotation_z
 from psi0.sim.tasks import make_task
 from psi0.sim.tasks.base import FailureTag, Progress, Start, Task, View
 from psi0.sim.tasks.check import compile_task
@@ -256,7 +257,12 @@ class World:
     @property
     def heading(self) -> float:
         """Heading of the pelvis in the world [rad]."""
-        return heading(self.data.qpos[3:7])
+        return yaw_of(self.data.qpos[3:7])
+
+    @property
+    def turned(self) -> float:
+        """Heading of the pelvis relative to the episode's start, which `target_yaw` is relative to [rad]."""
+        return wrapped(self.heading - self.start.yaw)
 
     def third_person(self, height: int, width: int, pretty: bool = False) -> NDArray[np.uint8]:
         """RGB `(height, width, 3)` from the side; `pretty` draws shadows, five times as slowly."""

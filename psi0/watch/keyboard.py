@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psi0.policy import Observation
+from psi0.robot.angles import wrapped
 from psi0.robot.constants import CLOSED_LEFT, CLOSED_RIGHT, OPEN_LEFT, OPEN_RIGHT, READY_ARMS
 from psi0.robot.kinematics import ArmKinematics
 from psi0.robot.layout import ACTION_NAMES, ActionPart
@@ -125,6 +126,7 @@ class Keyboard:
         for key in pressed or "":
             self._press(key)
         seconds = 1.0 / self._world.policy_hz
+        self._turn(seconds)
         for name, side in _SIDES.items():
             if name in self._arms:
                 self._action[side.arm] = self._arms[name].advance(seconds)
@@ -133,6 +135,11 @@ class Keyboard:
         if pressed:
             self._tell()
         return self._world.limits.clip(self._action)[None]
+
+    def _turn(self, seconds: float) -> None:
+        """Keep the target yaw where the robot has been told to turn by now; not being told, it holds its heading."""
+        yaw, velocity = ActionPart.TARGET_YAW, self._action[ActionPart.VELOCITY]
+        self._action[yaw] = wrapped(self._action[yaw] + velocity[2] * seconds)
 
     def _press(self, key: str) -> None:
         if key in _COMMAND_STEPS:

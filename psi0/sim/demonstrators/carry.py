@@ -10,7 +10,6 @@ from psi0.robot.constants import NOMINAL_HEIGHT, OPEN_RIGHT
 from psi0.sim.demonstrators.motion import approach, error_to, walking_velocity
 from psi0.sim.demonstrators.phases import Walking
 from psi0.sim.demonstrators.pick import PickDemonstrator, PickPlan
-from psi0.sim.demonstrators.style import draw_style
 from psi0.sim.scene import rotation_z
 from psi0.sim.tasks.carry_place_can import CAN_HALF_HEIGHT
 from psi0.sim.world import World
@@ -23,12 +22,11 @@ _SET_DOWN_RISE = 0.006
 _RETREAT = np.array([-0.08, -0.12, 0.0])
 _AWAY_TO = -0.38
 _RELEASE_SECONDS = 0.7
-_SQUAT_SPEED, _LEAN_SPEED = 0.05, 0.25
+_SQUAT_SPEED = 0.05
 _HIGH_TABLE, _SQUAT_PER_METER, _DEEPEST_SQUAT = 0.78, 0.5, 0.046
 """From which table height on it squats, how much per metre that the table is lower, and how deep it still walks [m]."""
 _LEAN, _LEAN_PER_METER = 0.12, 1.0
 _ROLL_PER_METER = 0.6
-_TURN_TO_SEE, _LARGEST_TURN = 0.5, 0.3
 _NEAR_ENOUGH = 0.11
 """How far from where it meant to stand it sets down, the first time [m]; each stop more, as it may not get nearer."""
 _PLACING = ("over", "down", "release")
@@ -43,29 +41,22 @@ class CarryDemonstrator(PickDemonstrator):
     """
 
     def __init__(self, world: World) -> None:
-        self._usual = PickPlan()
-        super().__init__(world, self._usual)
+        super().__init__(world, PickPlan(stand_seconds=0.5, raise_speed=0.35))
 
     def reset(self, seed: int) -> None:
         """Begin anew, in the style of this seed."""
         super().reset(seed)
-        self._style = style = draw_style(seed)
         table = self._table_height()
         squat = _SQUAT_PER_METER * max(0.0, _HIGH_TABLE - table)
         self._stand_height = NOMINAL_HEIGHT - min(squat, _DEEPEST_SQUAT)
-        self._carried_at = table + _ABOVE_TABLE + _HIGHER * style.side
-        self._plan = replace(
-            self._usual,
-            hand_yaw=0.25 + 0.1 * style.side,
-            raised=(0.10, -0.36, table + 0.26),
-            raise_speed=0.35,
-            reach_speed=0.35 * style.pace,
-            grasp_speed=0.13 * style.pace,
-            stand_seconds=0.5 * style.pause,
-        )
+        self._carried_at = table + _ABOVE_TABLE + _HIGHER * self._style.side
         self._grasped_off = np.zeros(3)
         self._retreat_goal, self._from_pelvis = np.zeros(3), np.zeros(3)
         self._stops = 0
+
+    def _styled(self) -> PickPlan:
+        """As usual, but over the table that is there."""
+        return replace(super()._styled(), raised=(0.10, -0.36, self._table_height() + 0.26))
 
     # Where things are
 
@@ -99,7 +90,6 @@ class CarryDemonstrator(PickDemonstrator):
         """The next action `(1, 36)`."""
         rate = self._world.policy_hz
         self._height += np.clip(self._stand_height - self._height, -_SQUAT_SPEED / rate, _SQUAT_SPEED / rate)
-        self._torso = approach(self._torso, self._torso_goal(), _LEAN_SPEED / rate)
         return super().act(observation)
 
     def _torso_goal(self) -> NDArray[np.float64]:
@@ -109,9 +99,7 @@ class CarryDemonstrator(PickDemonstrator):
             return np.zeros(3)
         low = max(0.0, _HIGH_TABLE - self._table_height())
         there = self._mark() if self.phase in _PLACING else self._object()
-        ahead = error_to(self._world, there[:2])[0]
-        turn = np.clip(_TURN_TO_SEE * np.arctan2(ahead[1], ahead[0]), -_LARGEST_TURN, _LARGEST_TURN)
-        return np.array([_ROLL_PER_METER * low, _LEAN * self._style.lean + _LEAN_PER_METER * low, turn])
+        return np.array([_ROLL_PER_METER * low, _LEAN * self._style.lean + _LEAN_PER_METER * low, self._turn_to(there)])
 
     def _lift(self) -> Walking:
         left = self._bring(self._carry_point(), 0.25 * self._style.pace)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from psi0.robot.angles import wrapped
 from psi0.robot.kinematics import ArmKinematics
 from psi0.robot.layout import ACTION_SIZE, ActionPart
 from psi0.sim.scene import rotation_z
@@ -36,7 +37,8 @@ def action(
     target_yaw: float = 0.0,
     torso: NDArray[np.float64] = _UPRIGHT,
 ) -> NDArray[np.float32]:
-    """An action `(36,)`: `hands` `(14,)`, `arms` `(14,)`, `velocity` `(3,)`, `torso` roll, pitch, yaw `(3,)` [rad]."""
+    """An action `(36,)`: `hands` `(14,)`, `arms` `(14,)`, `velocity` `(3,)`, `target_yaw` from the
+    start of the episode [rad], `torso` roll, pitch, yaw `(3,)` [rad]."""
     result = np.zeros(ACTION_SIZE)
     result[ActionPart.TORSO] = torso
     result[ActionPart.HANDS], result[ActionPart.ARMS] = hands, arms
@@ -48,8 +50,7 @@ def action(
 def error_to(world: World, spot: NDArray[np.float64], yaw: float = 0.0) -> tuple[NDArray[np.float64], float]:
     """Where a spot `(2,)` lies from the pelvis along its heading `(2,)` [m], and the turn to `yaw` [rad]."""
     ahead = rotation_z(-world.heading)[:2, :2] @ (spot - world.data.qpos[:2])
-    turn = (yaw - world.heading + np.pi) % (2 * np.pi) - np.pi
-    return ahead, float(turn)
+    return ahead, wrapped(yaw - world.heading)
 
 
 def walking_velocity(ahead: NDArray[np.float64], turn: float) -> NDArray[np.float64]:

@@ -1,7 +1,5 @@
 """Walk up to the cabinet, hook the right hand round the drawer's handle, pull it while walking back."""
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,19 +7,21 @@ from psi0.robot.constants import CLOSED_RIGHT, OPEN_RIGHT
 from psi0.sim.demonstrators.motion import approach
 from psi0.sim.demonstrators.phases import Walking
 from psi0.sim.demonstrators.pick import PickDemonstrator, PickPlan
-from psi0.sim.demonstrators.style import draw_style
 from psi0.sim.scene import rotation_z
 from psi0.sim.tasks.open_drawer import OPEN
 from psi0.sim.world import World
 
 _FINGER_SPEED, _FOLLOW_SPEED = 3.0, 1.0
 _PLAN = PickPlan(
+    turns=0.0,
     stance=(-0.335, 0.09),
     nearest_to_table=-0.18,
     hand_yaw=1.15,
     raised=(0.14, -0.34, 0.95),
     grasp_rise=0.0,
     raise_speed=0.5,
+    reach_speed=0.30,
+    stand_seconds=0.5,
     grip_seconds=0.8,
 )
 _BEFORE_GRASP, _IN_HAND = np.array([0.005, -0.13, 0.0]), np.array([-0.01, 0.02, 0.0])
@@ -40,13 +40,6 @@ class OpenDemonstrator(PickDemonstrator):
     def reset(self, seed: int) -> None:
         """Begin anew, in the style of this seed."""
         super().reset(seed)
-        style = draw_style(seed)
-        self._plan = replace(
-            _PLAN,
-            hand_yaw=1.15 + 0.08 * style.side,
-            reach_speed=0.30 * style.pace,
-            stand_seconds=0.5 * style.pause,
-        )
         self._hold_from = np.zeros(3)
 
     def misjudge(self, random: np.random.Generator) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from psi0.robot.angles import wrapped
 from psi0.sim.world import World
 
 STEADY_SECONDS = 0.2
@@ -16,7 +17,7 @@ class Phased:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._enter("walk")
+        self._begin("walk")
 
     def misjudge(self, random: np.random.Generator) -> None:
         """Make a mistake first, where the motion knows how to go on after one; here it does not."""
@@ -25,6 +26,11 @@ class Phased:
     def misjudging(self) -> bool:
         """Whether the mistake is still being made."""
         return False
+
+    def _begin(self, phase: str) -> None:
+        """Enter the first phase of an episode."""
+        self._target_yaw = 0.0
+        self._enter(phase)
 
     def _enter(self, phase: str) -> None:
         self.phase, self._since, self._steady = phase, self._world.steps, 0.0
@@ -37,7 +43,10 @@ class Phased:
         self._steady = self._steady + 1 / self._world.policy_hz if good else 0.0
         return self._steady > STEADY_SECONDS - 1e-6
 
-    def _do_phase(self) -> Walking:
-        """Call the method named after the current phase."""
+    def _do_phase(self) -> tuple[NDArray[np.float64], float]:
+        """Velocity `(3,)` and target yaw [rad] by the method named after the current phase; standing keeps the yaw."""
         walking: Walking = getattr(self, f"_{self.phase}")()
-        return walking
+        velocity, turn = walking
+        if velocity.any():
+            self._target_yaw = wrapped(self._world.turned + turn)
+        return velocity, self._target_yaw

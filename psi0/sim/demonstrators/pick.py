@@ -1,6 +1,6 @@
 """Walk to the table, reach for an object from the side, close the right hand, lift; try again after a miss."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,25 +10,40 @@ from psi0.robot.constants import CLOSED_RIGHT, NOMINAL_HEIGHT, OPEN_LEFT, OPEN_R
 from psi0.robot.layout import ActionPart
 from psi0.sim.demonstrators.motion import Frame, Hand, action, approach, error_to, walking_velocity
 from psi0.sim.demonstrators.phases import Phased, Walking
+from psi0.sim.demonstrators.style import draw_style
 from psi0.sim.scene import rotation_z
 from psi0.sim.world import World
 
 _ARM_SPEED, _FINGER_SPEED = 1.5, 3.0
 """Joint speeds outside of reaching [rad/s]."""
 _ALMOST_UP = 0.02
+_NEAR_ENOUGH = 0.14
+"""How far from where it meant to stand it reaches [m]; coming to rest takes it a tenth of a metre back."""
 _LOST = 0.08
 """An object is not in the hand when its centre is farther from the grasp point than this [m]."""
 _MISJUDGED_BY = (0.08, 0.16)
 """How far beside the object a misjudged attempt aims [m]."""
+_LEAN_SPEED, _LARGEST_TURN = 0.25, 0.3
+"""How fast the torso leans and turns [rad/s], and how far it turns to what it reaches for [rad]."""
+_SIDEWAYS = 0.1
+"""How much the side it reaches from changes with style [rad]."""
 _CLEAR_OF_THE_OTHER = 0.16
 """How far it stays from the other object of two [m]."""
+_LEAN_PER_METER, _WITHIN_REACH, _LARGEST_LEAN = 1.5, 0.34, 0.15
+"""It leans over to what is farther ahead than this [rad/m, m, rad]."""
+_LEANING = ("reach", "grasp", "grip")
+_TURNED = ("stand", "raise", *_LEANING, "lift")
 
 
 @dataclass(frozen=True)
 class PickPlan:
-    """How an object on a table is picked: offsets in the table's frame [m], speeds [m/s], times [s]."""
+    """How an object on a table is picked: offsets in the table's frame [m], speeds [m/s], times [s].
+
+    `turns` is how much of the way the torso turns to what it reaches for, which then is before the camera.
+    """
 
     walks: bool = True
+    turns: float = 0.5
     stance: tuple[float, float] = (-0.33, 0.17)
     nearest_to_table: float = -0.18
     hand_yaw: float = 0.25
@@ -57,18 +72,31 @@ class PickDemonstrator(Phased):
 
     def __init__(self, world: World, plan: PickPlan | None = None) -> None:
         super().__init__(world)
-        self._plan = plan or PickPlan()
+        self._usual = plan or PickPlan()
         self._hand = Hand(world.robot_folder, "right")
         self.reset(0)
 
     def reset(self, seed: int) -> None:
-        """Begin anew; the motion itself has no randomness."""
-        self._enter("walk" if self._plan.walks else "stand")
+        """Begin anew, in the style of this seed."""
+        self._style = draw_style(seed)
+        self._plan = self._styled()
+        self._begin("walk" if self._plan.walks else "stand")
         self._arms, self._fingers = self._world.task.start_arms.copy(), OPEN_RIGHT.copy()
         self._height, self._torso = NOMINAL_HEIGHT, np.zeros(3)
         self._lift_goal = np.zeros(3)
         self._misjudged = np.zeros(3)
         self._frame = Frame()
+
+    def _styled(self) -> PickPlan:
+        """How it is done this time."""
+        usual, style = self._usual, self._style
+        return replace(
+            usual,
+            hand_yaw=usual.hand_yaw + _SIDEWAYS * style.side,
+            reach_speed=usual.reach_speed * style.pace,
+            grasp_speed=usual.grasp_speed * style.pace,
+            stand_seconds=usual.stand_seconds * style.pause,
+        )
 
     def misjudge(self, random: np.random.Generator) -> None:
         """Aim beside the object, until the hand has closed on nothing."""
@@ -128,13 +156,26 @@ class PickDemonstrator(Phased):
     def _error(self) -> tuple[NDArray[np.float64], float]:
         return error_to(self._world, self._spot(), self._frame.yaw)
 
+    def _turn_to(self, there: NDArray[np.float64]) -> float:
+        """How far the torso turns towards a point `(3,)` [rad]."""
+        ahead = error_to(self._world, there[:2])[0]
+        return float(np.clip(self._plan.turns * np.arctan2(ahead[1], ahead[0]), -_LARGEST_TURN, _LARGEST_TURN))
+
+    def _torso_goal(self) -> NDArray[np.float64]:
+        """Roll, pitch, yaw `(3,)` [rad]."""
+        turn = self._turn_to(self._object()) if self.phase in _TURNED else 0.0
+        far = error_to(self._world, self._object()[:2])[0][0] - _WITHIN_REACH
+        lean = np.clip(_LEAN_PER_METER * far, 0.0, _LARGEST_LEAN) if self.phase in _LEANING else 0.0
+        return np.array([0.0, lean, turn])
+
     # Phases
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """The next action `(1, 36)`."""
-        velocity, turn = self._do_phase()
+        self._torso = approach(self._torso, self._torso_goal(), _LEAN_SPEED / self._world.policy_hz)
+        velocity, target_yaw = self._do_phase()
         hands = np.concatenate([OPEN_LEFT, self._fingers])
-        return action(hands, self._arms, self._height, velocity, turn, self._torso)[None]
+        return action(hands, self._arms, self._height, velocity, target_yaw, self._torso)[None]
 
     def _get_ready(self) -> None:
         rate = self._world.policy_hz
@@ -157,7 +198,7 @@ class PickDemonstrator(Phased):
         self._get_ready()
         if self._seconds() > self._plan.stand_seconds:
             ahead, turn = self._error()
-            if self._plan.walks and (np.linalg.norm(ahead) > 0.10 or abs(turn) > 0.2):
+            if self._plan.walks and (np.linalg.norm(ahead) > _NEAR_ENOUGH or abs(turn) > 0.2):
                 self._enter("walk")
             elif np.abs(self._arms - READY_ARMS).max() < 0.01:
                 self._hand.start_from(self._world, self._arms[7:])

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psi0.policy import Observation
+from psi0.robot.angles import wrapped
 from psi0.robot.constants import CLOSED_LEFT, CLOSED_RIGHT, NOMINAL_HEIGHT, OPEN_LEFT, OPEN_RIGHT, READY_ARMS
 from psi0.sim.demonstrators.motion import Hand, action, approach, error_to, walking_velocity
 from psi0.sim.demonstrators.phases import Phased, Walking
@@ -31,11 +32,6 @@ Pose = tuple[NDArray[np.float64], float]
 """Position on the floor `(2,)` [m] and yaw [rad]."""
 
 
-def wrapped(angle: float) -> float:
-    """An angle between -pi and pi [rad]."""
-    return float((angle + np.pi) % (2 * np.pi) - np.pi)
-
-
 class PushDemonstrator(Phased):
     """Phases `walk, stand, raise, reach, grasp, grip, drive, stop`; back to `walk` when the grips turn out of reach,
     and from `stop` to `pull` when the cart stands askew.
@@ -56,7 +52,7 @@ class PushDemonstrator(Phased):
         self._style: Style = draw_style(seed)
         self._arms = self._world.task.start_arms.copy()
         self._fingers = np.concatenate([OPEN_LEFT, OPEN_RIGHT])
-        self._enter("walk")
+        self._begin("walk")
 
     # Where things are
 
@@ -81,8 +77,8 @@ class PushDemonstrator(Phased):
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """The next action `(1, 36)`."""
-        velocity, turn = self._do_phase()
-        return action(self._fingers, self._arms, NOMINAL_HEIGHT, velocity, turn)[None]
+        velocity, target_yaw = self._do_phase()
+        return action(self._fingers, self._arms, NOMINAL_HEIGHT, velocity, target_yaw)[None]
 
     def _get_ready(self) -> None:
         rate = self._world.policy_hz

@@ -82,7 +82,7 @@ class HumanoidEverydayRecorder:
         control = Control(policy_hz=rate)
         self._worlds = [World(chore.task(), control, camera, "L1", paths.ROBOT, render=True) for chore in CHORES]
         self._demonstrators: list[PickDemonstrator | TouchDemonstrator] = [
-            PickDemonstrator(self._worlds[0], PickPlan(walks=False)),
+            PickDemonstrator(self._worlds[0], PickPlan(walks=False, turns=0.0)),
             TouchDemonstrator(self._worlds[1]),
         ]
 

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from psi0.robot.angles import yaw_of
 from psi0.robot.constants import CLOSED_LEFT, CLOSED_RIGHT, DEFAULT_ARMS, GRASP_POINT
 from psi0.robot.layout import LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS
 from psi0.robot.physics import mujoco
-from psi0.sim.scene import heading
 from psi0.sim.tasks.choice import Color
 from psi0.sim.tasks.poses import Poses
 
@@ -81,7 +81,7 @@ class View:
 
     def heading(self, body: str) -> float:
         """Yaw of a body in the world [rad]."""
-        return heading(self.data.body(body).xquat)
+        return yaw_of(self.data.body(body).xquat)
 
     def speed(self, body: str) -> float:
         """Linear speed of a free body [m/s]."""

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from psi0.robot.angles import wrapped
 from psi0.robot.physics import mujoco
 from psi0.sim.furniture import (
     BAY_HALF_LENGTH,
@@ -104,7 +105,7 @@ class PushCart(Task):
         off = view.position("mark") - view.position("cart")
         progress.lifted |= held and bool(np.linalg.norm(off[:2]) < progress.farthest - MOVED)
         progress.farthest = max(progress.farthest, float(np.linalg.norm(off[:2])))
-        turn = (view.heading("mark") - view.heading("cart") + np.pi) % (2 * np.pi) - np.pi
+        turn = wrapped(view.heading("mark") - view.heading("cart"))
         parked = np.linalg.norm(off[:2]) <= NEAR and abs(turn) <= ALIGNED
         at_rest = view.speed("cart") < _AT_REST
         progress.misplaced = progress.lifted and at_rest and not parked

@@ -1,0 +1,66 @@
+"""Target yaw: a heading relative to the episode's start, which System-0 walks to and demonstrators name."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from psi0.params import Camera, Control
+from psi0.policy import Observation
+from psi0.robot.layout import ActionPart
+from psi0.sim.demonstrators import make_demonstrator
+from psi0.sim.world import World, make_world, standing_command
+
+SEED = 3
+
+
+@pytest.fixture(scope="module")
+def world(robot_folder: Path) -> Iterator[World]:
+    made = make_world("pick_can", Control(), Camera(width=64, height=48), "L0", robot_folder, render=False)
+    yield made
+    made.close()
+
+
+def turned(world: World, seconds: float, velocity: tuple[float, float, float], target_yaw: float) -> float:
+    """Where the robot is heading, from how it began, after one command for some time [rad]."""
+    world.reset(SEED)
+    command = standing_command()
+    command[ActionPart.VELOCITY], command[ActionPart.TARGET_YAW] = velocity, target_yaw
+    for _ in range(round(seconds * world.policy_hz)):
+        assert world.step(command) is None
+    return world.turned
+
+
+@pytest.mark.parametrize("target_yaw", [-0.5, 0.0, 0.5])
+def test_walking_ends_at_the_target_yaw_and_stays_there(world: World, target_yaw: float) -> None:
+    found = [turned(world, seconds, (-0.2, 0.0, 0.0), target_yaw) for seconds in (6.0, 9.0)]
+    assert found == pytest.approx([target_yaw, target_yaw], abs=0.1)
+
+
+def test_standing_leaves_the_target_yaw_alone(world: World) -> None:
+    assert abs(turned(world, 4.0, (0.0, 0.0, 0.0), 1.0)) < 0.08
+
+
+def test_the_way_round_is_the_shorter_one(world: World) -> None:
+    assert turned(world, 3.0, (-0.2, 0.0, 0.0), -3.0) < -0.3
+    assert turned(world, 3.0, (-0.2, 0.0, 0.0), 3.0) > 0.3
+
+
+def test_velocity_yaw_turns_besides(world: World) -> None:
+    assert turned(world, 3.0, (-0.2, 0.0, 0.6), 0.5) > turned(world, 3.0, (-0.2, 0.0, 0.0), 0.5) + 0.2
+
+
+def test_the_demonstrator_names_the_heading_it_comes_to(world: World) -> None:
+    demonstrator = make_demonstrator(world)
+    world.reset(SEED)
+    demonstrator.reset(SEED)
+    told, outcome = [], None
+    while outcome is None:
+        action = demonstrator.act(Observation(np.zeros((1, 1, 3), np.uint8), world.state(), "", world.steps, None, 0))[0]
+        told.append(float(action[ActionPart.TARGET_YAW]))
+        outcome = world.step(action)
+    facing_the_table = -world.start.yaw
+    assert outcome.success and abs(facing_the_table) > 0.05
+    assert told == pytest.approx([facing_the_table] * len(told), abs=1e-5)
+    assert world.turned == pytest.approx(facing_the_table, abs=0.15)
