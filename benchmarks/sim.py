@@ -19,7 +19,6 @@ from psi0 import paths
 from psi0.evaluate.evaluation import Arrangement, evaluate
 from psi0.evaluate.resolve import resolve
 from psi0.params import Camera, load_params
-from psi0.policy import Observation
 from psi0.robot.physics import mujoco
 from psi0.robot.system0 import Proprioception, WalkingPolicy
 from psi0.seeds import EVALUATION_SEEDS_START
@@ -117,8 +116,7 @@ def shares(episodes: int) -> dict[str, float]:
             with looking:
                 picture = world.head_camera()
             with thinking:
-                seen = Observation(picture, world.state(), world.instruction, world.steps, None, 0)
-                action = policy.act(seen)[0]
+                action = policy.act(world.observe(picture))[0]
             with simulating:
                 world.step(action)
     parts = {

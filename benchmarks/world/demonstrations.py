@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from psi0 import paths
 from psi0.params import Params
-from psi0.policy import Observation
 from psi0.seeds import EVALUATION_SEEDS_START
 from psi0.sim.demonstrators import make_demonstrator
 from psi0.sim.tasks import make_task
@@ -34,8 +33,7 @@ def demonstrate(
     rows, outcome = [], None
     while outcome is None:
         look(world)
-        seen = Observation(np.zeros((1, 1, 3), np.uint8), world.state(), world.instruction, world.steps, None, 0)
-        rows.append(demonstrator.act(seen)[0])
+        rows.append(demonstrator.act(world.observe())[0])
         outcome = world.step(rows[-1])
     return rows, outcome
 

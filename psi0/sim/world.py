@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from psi0 import paths
 from psi0.errors import Psi0Error
 from psi0.params import Camera, Control
+from psi0.policy import Observation
 from psi0.robot.angles import wrapped, yaw_of
 from psi0.robot.constants import DEFAULT_ARMS, NOMINAL_HEIGHT
 from psi0.robot.layout import ACTION_SIZE, ActionPart
@@ -37,6 +38,7 @@ _SETTLE_SECONDS = 0.6
 _FALLEN_HEIGHT, _FALLEN_UPRIGHT = 0.5, 0.6
 _SETTLED_HEIGHT = 0.7
 _LARGEST_IMAGE_COORDINATE = 1.5
+NO_PICTURE = np.zeros((1, 1, 3), np.uint8)
 
 
 class InvalidSeed(Exception):  # noqa: N818  (a verdict on a seed, not an error)
@@ -230,6 +232,13 @@ class World:
         """`(32,)`: 28 measured joints [rad], last commanded torso [rad] and height [m]."""
         measured = self.body.upper_position()
         return np.concatenate([measured, self.commanded[ActionPart.TORSO_AND_HEIGHT]]).astype(np.float32)
+
+    def observe(self, image: NDArray[np.uint8] = NO_PICTURE) -> Observation:
+        """What a policy that answers at every step, without delay, is shown.
+
+        Demonstrators read the simulator's state and look at no picture.
+        """
+        return Observation(image, self.state(), self.instruction, self.steps, None, 0)
 
     # What only simulation knows
 

@@ -9,7 +9,6 @@ from PIL import Image
 
 from psi0.errors import Psi0Error
 from psi0.params import Camera, Params
-from psi0.policy import Observation
 from psi0.sim.demonstrators import make_demonstrator
 from psi0.sim.world import InvalidSeed, World, make_world
 
@@ -26,11 +25,6 @@ def _reset(world: World, seed: int) -> None:
         world.reset(seed)
     except InvalidSeed as error:
         raise Psi0Error(f"seed {seed} is invalid: {error}; take another --seed") from None
-
-
-def _observe(world: World) -> Observation:
-    blank = np.zeros((1, 1, 3), np.uint8)
-    return Observation(blank, world.state(), world.instruction, world.steps, None, 0)
 
 
 def shrink(image: Image8) -> Image8:
@@ -70,7 +64,7 @@ def strip(world: World, seed: int, moments: int, width: int) -> Image8:
     actor.reset(seed)
     outcome = None
     while outcome is None:
-        outcome = world.step(actor.act(_observe(world))[0])
+        outcome = world.step(actor.act(world.observe())[0])
     if not outcome.success:
         raise Psi0Error(f"the demonstrator fails on seed {seed} ({outcome.tag}); take another --seed")
     steps = world.steps
@@ -81,7 +75,7 @@ def strip(world: World, seed: int, moments: int, width: int) -> Image8:
     for step in range(steps):
         if step in shown:
             pictures.append(_moment(world, width))
-        world.step(actor.act(_observe(world))[0])
+        world.step(actor.act(world.observe())[0])
     return beside(pictures)
 
 

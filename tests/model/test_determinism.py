@@ -13,7 +13,6 @@ from psi0.evaluate.evaluation import Arrangement, evaluate
 from psi0.evaluate.resolve import resolve
 from psi0.evaluate.schemas import Row
 from psi0.params import Camera, Control, parse_params
-from psi0.policy import Observation
 from psi0.sim.demonstrators import make_demonstrator
 from psi0.sim.tasks import TASKS
 from psi0.sim.variation import Level
@@ -35,7 +34,7 @@ def begin(world: World, seed: int) -> tuple[str, str]:
     for _ in range(STEPS):
         picture = world.head_camera()
         pixels.update(picture.tobytes())
-        world.step(policy.act(Observation(picture, world.state(), world.instruction, world.steps, None, 0))[0])
+        world.step(policy.act(world.observe(picture))[0])
     return world.qpos_sha256(), pixels.hexdigest()
 
 

@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from psi0.params import Camera, Control
-from psi0.policy import Observation
 from psi0.robot.layout import ActionPart
 from psi0.sim.demonstrators import make_demonstrator
 from psi0.sim.world import World, make_world, standing_command
@@ -57,7 +55,7 @@ def test_the_demonstrator_names_the_heading_it_comes_to(world: World) -> None:
     demonstrator.reset(SEED)
     told, outcome = [], None
     while outcome is None:
-        action = demonstrator.act(Observation(np.zeros((1, 1, 3), np.uint8), world.state(), "", world.steps, None, 0))[0]
+        action = demonstrator.act(world.observe())[0]
         told.append(float(action[ActionPart.TARGET_YAW]))
         outcome = world.step(action)
     facing_the_table = -world.start.yaw

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from psi0.params import Camera, Control, parse_params
-from psi0.policy import Observation
 from psi0.robot.constants import CLOSED_RIGHT, OPEN_LEFT, OPEN_RIGHT
 from psi0.robot.kinematics import ArmKinematics
 from psi0.robot.layout import ACTION_NAMES, ActionPart
@@ -47,7 +46,7 @@ class Driver:
         self._keys = Typed()
         world.reset(600000)
         self.keyboard = Keyboard(world, self._keys, self.said.append)
-        self._observation = Observation(np.zeros((1, 1, 3), np.uint8), world.state(), "", 0, None, 0)
+        self._observation = world.observe()
 
     def press(self, keys: str, steps: int = 1) -> np.ndarray:
         """The action `(36,)` some steps after keys were pressed."""

@@ -10,7 +10,7 @@ import pytest
 from psi0.errors import Psi0Error
 from psi0.params import TASKS as KNOWN_TASKS
 from psi0.params import Camera, Control, Params
-from psi0.policy import Observation, Policy
+from psi0.policy import Policy
 from psi0.robot.layout import ACTION_NAMES
 from psi0.robot.physics import mujoco
 from psi0.sim.demonstrators import make_demonstrator
@@ -45,8 +45,7 @@ def worlds(robot_folder: Path) -> Iterator[Callable[[str], World]]:
 
 
 def act(world: World, policy: Policy) -> np.ndarray:
-    image = np.zeros((1, 1, 3), np.uint8)
-    return policy.act(Observation(image, world.state(), world.instruction, world.steps, None, 0))[0]
+    return policy.act(world.observe())[0]
 
 
 def commands(world: World, policy: Policy, seed: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import pytest
 
 from psi0.errors import Psi0Error
 from psi0.params import Camera, Control
-from psi0.policy import Observation, Policy
+from psi0.policy import Policy
 from psi0.robot.layout import ACTION_NAMES
 from psi0.sim.clock import ControlClock
 from psi0.sim.demonstrators import make_demonstrator
@@ -32,16 +32,12 @@ def world(robot_folder: Path) -> Iterator[World]:
     made.close()
 
 
-def observe(world: World) -> Observation:
-    return Observation(np.zeros((1, 1, 3), np.uint8), world.state(), world.instruction, world.steps, None, 0)
-
-
 def run(world: World, policy: Policy, seed: int, most_steps: int = 1000) -> Outcome | None:
     world.reset(seed)
     policy.reset(seed)
     outcome = None
     while outcome is None and world.steps < most_steps:
-        outcome = world.step(policy.act(observe(world))[0])
+        outcome = world.step(policy.act(world.observe())[0])
     return outcome
 
 
@@ -53,7 +49,7 @@ def trace(world: World, seed: int) -> tuple[str, str]:
     pixels = hashlib.sha256()
     for _ in range(12):
         pixels.update(world.head_camera().tobytes())
-        world.step(policy.act(observe(world))[0])
+        world.step(policy.act(world.observe())[0])
     return world.qpos_sha256(), pixels.hexdigest()
 
 
@@ -202,7 +198,7 @@ def test_the_script_is_not_privileged_and_ignores_where_the_can_is(world: World)
         script.reset(600000)
         actions.append([])
         for _ in range(20):
-            actions[-1].append(script.act(observe(world))[0])
+            actions[-1].append(script.act(world.observe())[0])
             world.step(actions[-1][-1])
     assert np.array_equal(actions[0], actions[1])
 
@@ -226,7 +222,7 @@ def test_a_hand_that_closed_beside_the_can_tries_again(world: World) -> None:
         demonstrator.misjudge(np.random.default_rng(seed))
         closed, outcome = False, None
         while outcome is None:
-            outcome = world.step(demonstrator.act(observe(world))[0])
+            outcome = world.step(demonstrator.act(world.observe())[0])
             closed = closed or not demonstrator.misjudging
         opened_again += closed
         succeeded += outcome.success

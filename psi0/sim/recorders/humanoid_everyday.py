@@ -12,7 +12,6 @@ import numpy as np
 
 from psi0 import paths
 from psi0.params import Camera, Control
-from psi0.policy import Observation
 from psi0.robot.constants import READY_ARMS
 from psi0.robot.layout import ActionPart
 from psi0.sim.demonstrators.disturbance import Disturbance
@@ -99,8 +98,7 @@ class HumanoidEverydayRecorder:
         frames, outcome, upright = FrameList(folder), None, 1.0
         while outcome is None and demonstrator.phase != "done":
             image = world.head_camera()
-            seen = Observation(image, world.state(), world.instruction, world.steps, None, 0)
-            action = world.limits.clip(demonstrator.act(seen)[0])
+            action = world.limits.clip(demonstrator.act(world.observe(image))[0])
             frames.add(everyday_frame(world, action), image)
             outcome = world.step(world.limits.clip(disturbance.disturb(action)))
             upright = min(upright, world.view.upright("pelvis"))

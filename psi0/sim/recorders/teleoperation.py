@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from psi0.params import Camera, Control
-from psi0.policy import Observation
 from psi0.robot.layout import ACTION_NAMES, ActionPart
 from psi0.sim.demonstrators import make_demonstrator
 from psi0.sim.demonstrators.disturbance import Disturbance
@@ -20,8 +19,6 @@ from psi0.sim.recorders.frames import FrameList
 from psi0.sim.world import InvalidSeed, World, make_world
 
 _MISTAKES = 778
-_NO_PICTURE = np.zeros((1, 1, 3), np.uint8)
-"""Demonstrators read the simulator's state; pictures are drawn for frames that are kept."""
 
 
 class TeleoperationRecorder:
@@ -52,8 +49,7 @@ class TeleoperationRecorder:
         disturbance = Disturbance(world.policy_hz, self._noise, seed)
         frames, outcome = FrameList(folder), None
         while outcome is None:
-            seen = Observation(_NO_PICTURE, world.state(), world.instruction, world.steps, None, 0)
-            action = world.limits.clip(self._demonstrator.act(seen)[0])
+            action = world.limits.clip(self._demonstrator.act(world.observe())[0])
             if not self._demonstrator.misjudging:
                 frames.add(teleoperation_frame(world, action), world.head_camera())
             outcome = world.step(world.limits.clip(disturbance.disturb(action)))
