@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from psi0.commands import (
+    ablate,
     baseline,
     bundle,
     data,
@@ -50,6 +51,7 @@ app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(train.app, name="train")
 app.add_typer(policy.app, name="policy")
 app.add_typer(baseline.app, name="baseline")
+app.add_typer(ablate.app, name="ablate")
 app.add_typer(importing.app, name="import")
 for verb in (services.up, services.connect, services.down, services.status, services.logs, promote.promote):
     app.command()(verb)

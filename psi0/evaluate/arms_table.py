@@ -4,20 +4,17 @@ The seeds follow from the plan alone, so an arm that comes later meets the same 
 gate, whose seeds follow from the policy too.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from scipy.stats import binomtest
-
 from psi0 import paths
 from psi0.baselines.config import KINDS
 from psi0.errors import Psi0Error
+from psi0.evaluate.arms_text import alone, failures, mean_seconds, success
 from psi0.evaluate.evaluation import Arrangement, evaluate
 from psi0.evaluate.evidence import POLICY_ARM, SCRIPT_ARM
-from psi0.evaluate.paired import discordant
 from psi0.evaluate.plan import delay_steps, derived_seeds, register
 from psi0.evaluate.resolve import PolicySpec, resolve
 from psi0.evaluate.schemas import Evaluation, read_record, write_record
@@ -153,26 +150,8 @@ def _read(file: Path, arm: str, plan: str, why_not: str) -> _Line:
 
 
 def _row(line: _Line, policy: Evaluation | None, policy_hz: int) -> str:
-    name = _NAMES[line.arm]
-    if line.found is None:
+    name, found = _NAMES[line.arm], line.found
+    if found is None:
         return f"| {name} | missing | – | – | – | {line.why_not} |"
-    rows, summary = line.found.rows, line.found.summary
-    tags = Counter(row.tag for row in rows if not row.success)
-    failures = ", ".join(f"{tag} {count}" for tag, count in sorted(tags.items(), key=lambda item: (-item[1], item[0])))
-    seconds = sum(row.steps for row in rows) / policy_hz / max(1, len(rows))
-    interval = f"{summary.interval.low:.2f} to {summary.interval.high:.2f}"
-    cells = [f"{summary.successes} of {summary.episodes}", interval, _alone(line, policy), f"{seconds:.1f} s"]
-    return f"| {name} | {' | '.join(cells)} | {failures or 'none'} |"
-
-
-def _alone(line: _Line, policy: Evaluation | None) -> str:
-    """Discordant seeds against the policy, on those that both ran."""
-    if line.found is None or policy is None or line.arm == POLICY_ARM:
-        return "–"
-    common = {row.seed for row in line.found.rows} & {row.seed for row in policy.rows}
-    if not common:
-        return "–"
-    own, other = ([row for row in rows if row.seed in common] for rows in (line.found.rows, policy.rows))
-    wins, losses = discordant(own, other)
-    p_value = float(binomtest(wins, wins + losses, 0.5).pvalue) if wins + losses else 1.0
-    return f"{wins}, {losses} ({'p < 0.001' if p_value < 0.001 else f'p {p_value:.3f}'})"
+    cells = [*success(found), alone(found, policy), mean_seconds(found.rows, policy_hz), failures(found.rows)]
+    return f"| {name} | {' | '.join(cells)} |"

@@ -99,7 +99,7 @@ class System1(Block):
 class Training(Block):
     """What the three training stages have in common."""
 
-    steps: Positive = Field(500, description="Optimiser steps")
+    steps: Natural = Field(500, description="Optimiser steps")
     batch: Positive = Field(24, description="Global batch: samples per optimiser step over all ranks")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate")
     schedule: Literal["constant", "cosine"] = Field("cosine", description="Learning-rate schedule after warm-up")
@@ -179,7 +179,7 @@ class ChunkTraining(Training):
 class Pretrain(Training):
     """Stage 1: the backbone learns next FAST tokens, on EgoDex, then on Humanoid Everyday."""
 
-    steps: Positive = Field(400, description="Optimiser steps")
+    steps: Natural = Field(400, description="Optimiser steps; 0 leaves the backbone as it begins")
     humanoid_everyday_steps: Natural = Field(100, description="The last steps, taken on Humanoid Everyday alone")
     vision_learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of the vision tower")
     lora_rank: Natural = Field(
@@ -199,7 +199,7 @@ class Pretrain(Training):
 class Posttrain(ChunkTraining):
     """Stage 2: the action expert learns on Humanoid Everyday, the backbone frozen."""
 
-    steps: Positive = Field(400, description="Optimiser steps")
+    steps: Natural = Field(400, description="Optimiser steps; 0 leaves the expert random")
     zero_stage: Annotated[int, Field(ge=0, le=3)] = Field(0, description="DeepSpeed ZeRO stage")
     action: Literal["absolute", "delta"] = Field(
         "absolute", description="Meaning of the targets; the official code uses deltas here"

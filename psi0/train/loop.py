@@ -169,11 +169,12 @@ def _write_result(recipe: Recipe, run: Run, engine: Engine, history: History, te
 
 def _metrics(recipe: Recipe, history: History) -> dict[str, float]:
     validated = [row for row in history.rows if "validation_loss" in row]
+    losses = [row["loss"] for row in history.rows if "loss" in row]
     return {
         "steps": recipe.training.steps,
         "bfloat16_products": float(recipe.training.precision != FLOAT32),
         "validation_loss_start": validated[0]["validation_loss"],
-        "training_loss": next(row["loss"] for row in reversed(history.rows) if "loss" in row),
+        **({"training_loss": losses[-1]} if losses else {}),
         **{name: value for name, value in validated[-1].items() if name.startswith("validation_")},
         **recipe.trivial(),
     }

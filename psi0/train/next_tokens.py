@@ -117,10 +117,10 @@ class Pretraining(Recipe):
         prompt = self.system2.make_prompt(tokenizers.text)
         switch = own.steps - own.humanoid_everyday_steps
         sources = [("egodex", egodex, 0, switch), ("humanoid_everyday", humanoid_everyday, switch, own.steps)]
+        drawn = [source for source in sources if source[3] > source[2]] or sources[:1]
         self.phases = [
             Phase(begin, TokenSamples(name, LeRobotDataset(folder), own, tokenizers, prompt))
-            for name, folder, begin, end in sources
-            if end > begin
+            for name, folder, begin, _ in drawn
         ]
         self.objective = NextTokens(self.system2)
 

@@ -109,6 +109,20 @@ def test_fine_tuning_learns(workspace: Path) -> None:
     assert header.startswith("step,") and len(lines) == len(rows) and ",," not in "".join(lines)
 
 
+def test_stages_of_no_steps_leave_weights_as_they_begin(workspace: Path) -> None:
+    params = learning_params(
+        pretrain={"steps": 0, "humanoid_everyday_steps": 0, "warmup_steps": 0},
+        posttrain={"steps": 0, "warmup_steps": 0},
+    )
+    stage.pretrain(params, in_process=True)
+    stage.posttrain(params, in_process=True)
+    for folder in ("models/system2", "models/system1"):
+        found = metrics(folder)
+        assert found["steps"] == 0 and found["validation_loss"] == found["validation_loss_start"]
+    stage.finetune(short(), "pick_can", in_process=True)
+    assert metrics("models/policy/pick_can")["steps"] == 24
+
+
 def short(**fields: Any) -> Any:
     """A fine-tuning of 24 steps with a checkpoint every 8; 480 frames in batches of 16 make epochs of 28 steps."""
     quick = {"steps": 24, "checkpoint_every": 8, "validation_every": 12, "batch": 32}

@@ -1,0 +1,71 @@
+"""The arms: parameter changes, each named after what is there. The first five are the rungs of the paper's Table I.
+
+An arm is judged by what its exported graphs do, once with the plan's inference delay and once with none.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from psi0.errors import Psi0Error
+from psi0.params import Params, parse_params
+
+Change = Mapping[str, Mapping[str, Any]]
+"""Fields to replace, by block of `params.yaml`."""
+
+_NO_PRETRAINING: Change = {"pretrain": {"steps": 0, "humanoid_everyday_steps": 0, "warmup_steps": 0}}
+_EGODEX_ALONE: Change = {"pretrain": {"humanoid_everyday_steps": 0}}
+_NO_POSTTRAINING: Change = {"posttrain": {"steps": 0, "warmup_steps": 0}}
+_NO_RTC: Change = {"finetune": {"max_delay": 0}}
+_FROZEN: Change = {"finetune": {"tune_system2": False}}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm of the ladder."""
+
+    name: str
+    says: str
+    change: Change = field(default_factory=dict)
+
+
+ARMS = (
+    Arm("none", "no pre-training, no post-training", {**_NO_PRETRAINING, **_NO_POSTTRAINING, **_NO_RTC}),
+    Arm("egodex", "+ EgoDex", {**_EGODEX_ALONE, **_NO_POSTTRAINING, **_NO_RTC}),
+    Arm("humanoid_everyday", "+ Humanoid Everyday", {**_NO_POSTTRAINING, **_NO_RTC}),
+    Arm("posttrain", "+ post-training", _NO_RTC),
+    Arm("recipe", "+ training-time RTC: the recipe"),
+    Arm("random", "the recipe, stages 1 and 2 left random", {**_NO_PRETRAINING, **_NO_POSTTRAINING}),
+    Arm("delta", "the recipe, post-trained on deltas as the official code is", {"posttrain": {"action": "delta"}}),
+    Arm("frozen", "the recipe, System-2 frozen in stage 3 as in the paper", _FROZEN),
+    Arm("random_frozen", "the same, stages 1 and 2 left random", {**_NO_PRETRAINING, **_NO_POSTTRAINING, **_FROZEN}),
+    Arm("no_key_points", "the recipe without the auxiliary loss", {"system2": {"key_points": False}}),
+    Arm("no_stem", "the recipe without the convolutional stem", {"system2": {"convolutional_stem": False}}),
+)
+REFERENCE = "recipe"
+"""The arm that the others are compared with."""
+
+
+def find_arm(name: str) -> Arm:
+    """An arm by name. Raises `Psi0Error` when there is none."""
+    for arm in ARMS:
+        if arm.name == name:
+            return arm
+    raise Psi0Error(f"arm {name!r} does not exist; arms: {', '.join(arm.name for arm in ARMS)}")
+
+
+def arm_params(params: Params, arm: Arm, task: str, steps: int | None) -> Params:
+    """The parameters of an arm for one task.
+
+    Args:
+        steps: of fine-tuning, the budget of every arm; None takes `finetune.steps`.
+
+    Raises:
+        Psi0Error: the change does not go with `params.yaml`.
+    """
+    content = params.model_dump(mode="json") | {"tasks": [task]}
+    budget: Change = {} if steps is None else {"finetune": {"steps": steps}}
+    for change in (budget, arm.change):
+        for block, fields in change.items():
+            content[block] = content[block] | dict(fields)
+    return parse_params(content, f"arm {arm.name}")

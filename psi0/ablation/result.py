@@ -1,0 +1,95 @@
+"""What an arm came to, as a file, and the table of all arms."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from psi0.ablation.ladder import ARMS, REFERENCE, Arm, arm_params
+from psi0.errors import Psi0Error
+from psi0.evaluate.arms_text import alone, failures, success
+from psi0.evaluate.plan import delay_steps, register
+from psi0.evaluate.schemas import SCHEMA_VERSION, Evaluation, read_record
+from psi0.files import sha256_json, write_text
+from psi0.params import Params
+
+_HEAD = """# The ladder on {task}
+
+`psi0 ablate run --task {task}{steps}` made the arms and `psi0 ablate table` this page. Every arm fine-tunes for
+{budget:,} steps and meets the same seeds, which follow from the plan `{plan}`, once with {delay} control steps of
+inference delay and once with none. *Alone* counts seeds on which only that arm, or only the recipe, succeeded with
+delay (two-sided exact McNemar test). One training seed per arm.
+
+| Arm | Success, delayed | 95 % Wilson interval | Alone, the recipe alone (p) | Failures | Success, no delay | 95 % |
+|---|---|---|---|---|---|---|
+"""
+
+
+class ArmResult(BaseModel):
+    """An arm's two evaluations and what it was made with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    arm: str
+    params_sha256: str = Field(description="Of all parameters of the arm")
+    git_commit: str = Field(description="Code that made it")
+    training: dict[str, float] = Field(description="metrics.json of stage 3")
+    delayed: Evaluation = Field(description="With the plan's inference delay")
+    at_once: Evaluation = Field(description="Without inference delay, on the same seeds")
+
+
+def result_file(results: Path, task: str, arm: str) -> Path:
+    """Where an arm's result lies."""
+    return results / "ladder" / task / f"{arm}.json"
+
+
+def params_sha256(params: Params) -> str:
+    """Of everything in an arm's parameters."""
+    content: dict[str, Any] = params.model_dump(mode="json")
+    return sha256_json(content)
+
+
+def find_result(params: Params, arm: Arm, task: str, steps: int | None, results: Path) -> ArmResult | str:
+    """An arm's result under these parameters and this plan, or why there is none."""
+    file = result_file(results, task, arm.name)
+    if not file.exists():
+        return "not run yet"
+    try:
+        found = read_record(ArmResult, file)
+    except Psi0Error as error:
+        return str(error)
+    if found.params_sha256 != params_sha256(arm_params(params, arm, task, steps)):
+        return f"{file.name} was made with other parameters"
+    if found.delayed.plan_sha256 != register(params, task).sha256:
+        return f"{file.name} was made under another plan"
+    return found
+
+
+def write_table(params: Params, task: str, steps: int | None, results: Path) -> str:
+    """Write `results/ladder_<task>.md` from the files that are there, and return it."""
+    found = {arm.name: find_result(params, arm, task, steps, results) for arm in ARMS}
+    reference = found[REFERENCE]
+    text = _HEAD.format(
+        task=task,
+        steps="" if steps is None else f" --steps {steps}",
+        budget=steps or params.finetune.steps,
+        plan=register(params, task).sha256[:12],
+        delay=delay_steps(params),
+    )
+    for arm in ARMS:
+        text += _row(arm, found[arm.name], reference.delayed if isinstance(reference, ArmResult) else None)
+    write_text(results / f"ladder_{task}.md", text)
+    return text
+
+
+def _row(arm: Arm, found: ArmResult | str, reference: Evaluation | None) -> str:
+    if isinstance(found, str):
+        return f"| {arm.says} | missing | – | – | {found} | – | – |\n"
+    cells = [
+        *success(found.delayed),
+        alone(found.delayed, reference),
+        failures(found.delayed.rows),
+        *success(found.at_once),
+    ]
+    return f"| {arm.says} | {' | '.join(cells)} |\n"

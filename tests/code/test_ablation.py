@@ -1,0 +1,144 @@
+"""The ladder: arms are valid changes, what they share is built once, what is missing is said."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from judged_workspace import make_evaluation
+
+from psi0.ablation.ladder import ARMS, REFERENCE, arm_params, find_arm
+from psi0.ablation.result import ArmResult, params_sha256, result_file, write_table
+from psi0.ablation.run import run_ladder
+from psi0.ablation.workspace import build, prepare_workspace
+from psi0.errors import Psi0Error
+from psi0.evaluate.plan import register
+from psi0.evaluate.schemas import Evaluation, write_record
+from psi0.params import Params, load_params
+from psi0.profiles import load_profile
+from psi0.settings import settings
+
+TASK = "pick_can"
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=folder, check=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A checkout whose DAG has a stage that all arms share and one that follows the change."""
+    root = tmp_path / "checkout"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    settings.cache_clear()
+    log = tmp_path / "log"
+    stages = {
+        "common": {"cmd": f"echo once >> {log} && echo 1 > common", "params": ["egodex"], "outs": ["common"]},
+        "export": {"cmd": "cp common graphs", "deps": ["common"], "params": ["finetune"], "outs": ["graphs"]},
+    }
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    (root / ".gitignore").write_text(".psi0\n/common\n/graphs\n")
+    git(root, "init", "--quiet")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "-m", "one")
+    yield root
+    settings.cache_clear()
+
+
+@pytest.mark.parametrize("arm", [arm.name for arm in ARMS])
+def test_every_arm_is_a_valid_change_at_both_scales(arm: str) -> None:
+    made = {other.name: params_sha256(arm_params(Params(), other, TASK, None)) for other in ARMS}
+    assert made[arm] not in [value for name, value in made.items() if name != arm]
+    assert arm_params(load_profile("paper"), find_arm(arm), TASK, None).profile == "paper"
+
+
+def test_the_budget_is_the_same_for_all_arms() -> None:
+    assert {arm_params(Params(), arm, TASK, 70).finetune.steps for arm in ARMS} == {70}
+    assert arm_params(Params(), find_arm(REFERENCE), TASK, None) == Params()
+
+
+def test_an_unknown_arm_names_those_there_are() -> None:
+    with pytest.raises(Psi0Error, match="arm 'nine' does not exist; arms: none, egodex"):
+        find_arm("nine")
+
+
+def test_what_arms_share_is_built_once(checkout: Path) -> None:
+    heard: list[str] = []
+    for name in ("recipe", "delta", "recipe"):
+        params = arm_params(Params(), find_arm(name), TASK, 70 if name == "recipe" else 80)
+        folder = prepare_workspace(name, params)
+        assert load_params(folder / "params.yaml") == params
+        build(folder, "export", heard.append)
+        assert (folder / "graphs").read_text() == "1\n"
+    assert (checkout.parent / "log").read_text().split() == ["once"]
+    assert any("cached" in line for line in heard)
+
+
+def test_a_stage_that_fails_is_named_with_its_last_lines(checkout: Path) -> None:
+    stages = {"export": {"cmd": "echo the disk is full && exit 3"}}
+    (checkout / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    git(checkout, "commit", "--quiet", "--all", "-m", "two")
+    with pytest.raises(Psi0Error, match=r"(?s)export failed in .*the disk is full.*type the command again"):
+        build(prepare_workspace("recipe", Params()), "export", lambda line: None)
+
+
+def test_changes_that_are_not_committed_are_refused(checkout: Path) -> None:
+    (checkout / "dvc.yaml").write_text("stages: {}\n")
+    with pytest.raises(Psi0Error, match="has changes; commit or stash"):
+        prepare_workspace("recipe", Params())
+
+
+def test_a_folder_without_git_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Psi0Error, match="none of Git's"):
+        prepare_workspace("recipe", Params())
+
+
+def played(successes: int, plan: str) -> Evaluation:
+    return make_evaluation("torch", [number < successes for number in range(10)], plan, "1" * 64)
+
+
+def leave(results: Path, arm: str, successes: int, params: Params) -> None:
+    plan = register(params, TASK).sha256
+    own = arm_params(params, find_arm(arm), TASK, None)
+    found = ArmResult(
+        arm=arm,
+        params_sha256=params_sha256(own),
+        git_commit="0" * 40,
+        training={},
+        delayed=played(successes, plan),
+        at_once=played(10, plan),
+    )
+    write_record(result_file(results, TASK, arm), found)
+
+
+def test_the_table_compares_with_the_recipe_and_shows_missing_arms(tmp_path: Path) -> None:
+    params = Params()
+    leave(tmp_path, REFERENCE, 9, params)
+    leave(tmp_path, "none", 2, params)
+    table = write_table(params, TASK, None, tmp_path)
+    assert (
+        "| no pre-training, no post-training | 2 of 10 | 0.06 to 0.51 | 0, 7 (p 0.016) | dropped 8 | 10 of 10 |"
+        in table
+    )
+    assert "| + EgoDex | missing |" in table and "not run yet" in table
+    assert (tmp_path / f"ladder_{TASK}.md").read_text() == table
+
+
+def test_results_of_another_budget_or_plan_are_missing(tmp_path: Path) -> None:
+    leave(tmp_path, REFERENCE, 9, Params())
+    assert "recipe.json was made with other parameters" in write_table(Params(), TASK, 70, tmp_path)
+    harder = Params().model_copy(update={"evaluation": Params().evaluation.model_copy(update={"level": "L2"})})
+    assert "made with other parameters" in write_table(harder, TASK, None, tmp_path)
+
+
+def test_an_arm_that_is_there_is_not_run_again(here: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
+    params = Params()
+    leave(tmp_path / "results", REFERENCE, 9, params)
+    run_ladder(params, TASK, [find_arm(REFERENCE)], 10, tmp_path / "results", hear=heard.append)
+    assert heard == ["recipe: done before"]
