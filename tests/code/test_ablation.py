@@ -14,6 +14,7 @@ from psi0.ablation.result import ArmResult, params_sha256, result_file, write_ta
 from psi0.ablation.run import run_ladder
 from psi0.ablation.workspace import build, prepare_workspace
 from psi0.errors import Psi0Error
+from psi0.evaluate.evaluation import summarize
 from psi0.evaluate.plan import register
 from psi0.evaluate.schemas import Evaluation, write_record
 from psi0.params import Params, load_params
@@ -99,7 +100,11 @@ def test_a_folder_without_git_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def played(successes: int, plan: str) -> Evaluation:
-    return make_evaluation("torch", [number < successes for number in range(10)], plan, "1" * 64)
+    """Ten episodes, of which the first succeeded."""
+    whole = make_evaluation("policy", [True] * 10, plan, "1" * 64)
+    failed = {"success": False, "tag": "dropped"}
+    rows = [row if number < successes else row.model_copy(update=failed) for number, row in enumerate(whole.rows)]
+    return whole.model_copy(update={"rows": rows, "summary": summarize(rows, descriptive=False)})
 
 
 def leave(results: Path, arm: str, successes: int, params: Params) -> None:
