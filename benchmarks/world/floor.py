@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psi0 import paths
-from psi0.robot.angles import yaw_of
+from psi0.robot.angles import wrapped, yaw_of
 from psi0.robot.constants import (
     CLOSED_LEFT,
     CLOSED_RIGHT,
@@ -29,6 +29,7 @@ _SPAWN_HEIGHT, _SETTLE_SECONDS = 0.79, 1.0
 _FALLEN_HEIGHT, _FALLEN_UPRIGHT = 0.5, 0.6
 _SHAKEN = 0.05
 _NEW_POSE_SECONDS, _ARM_SPEED = 1.5, 1.5
+_VELOCITY_YAW, _TARGET_YAW = (LOWER_BODY_COMMANDS.index(name) for name in ("velocity_yaw", "target_yaw"))
 _REACH = np.array([0.6, 0.25, 0.4, 0.6, 0.5, 0.4, 0.4])
 
 Push = Callable[[float], NDArray[np.float64]]
@@ -50,17 +51,24 @@ class Track:
         yaw: heading of the pelvis `(n,)`, without jumps [rad].
         torso: roll, pitch and yaw of the torso `(n, 3)`, from upright and from the pelvis's heading [rad].
         fell: whether it ends with a fall.
+        begun: heading when the robot was put down, which target yaw is relative to [rad].
     """
 
     position: NDArray[np.float64]
     yaw: NDArray[np.float64]
     torso: NDArray[np.float64]
     fell: bool
+    begun: float
 
     @property
     def seconds(self) -> float:
         """How long it lasted [s]."""
         return len(self.yaw) / TICK_HZ
+
+    @property
+    def turned(self) -> NDArray[np.float64]:
+        """Heading `(n,)` relative to how the robot was put down [rad]."""
+        return self.yaw - self.yaw[0] + wrapped(self.yaw[0] - self.begun)
 
     def velocity(self, skip_seconds: float) -> NDArray[np.float64]:
         """Mean vx, vy along the heading [m/s] and yaw rate [rad/s] `(3,)` after the first seconds."""
@@ -100,7 +108,8 @@ class Floor:
         mujoco.mj_resetData(self.model, self.data)
         self._system0.reset()
         self.data.qpos[2] = _SPAWN_HEIGHT
-        self.data.qpos[3:7] = quaternion_z(self._random.uniform(-np.pi, np.pi))
+        self._begun, self._driven = self._random.uniform(-np.pi, np.pi), 0.0
+        self.data.qpos[3:7] = quaternion_z(self._begun)
         self._arms = self._goal = DEFAULT_ARMS.copy()
         stance = self._system0.stance
         shaken = stance + self._random.uniform(-_SHAKEN, _SHAKEN, len(stance))
@@ -111,11 +120,17 @@ class Floor:
         self._reaching = reaching
 
     def run(self, commands: NDArray[np.float64], seconds: float, push: Push | None = None) -> Track:
-        """Execute commands `(8,)` until the time is over or the robot falls."""
+        """Execute commands `(8,)` until the time is over or the robot falls.
+
+        The target yaw is moved on at `velocity_yaw`, as who drives a robot moves it.
+        """
         position, yaw, torso, fell = [], [], [], False
         for tick in range(round(seconds * TICK_HZ)):
             self._move_arms()
-            lower = self._system0.step(self._body.proprioception(), commands)
+            self._driven += commands[_VELOCITY_YAW] / TICK_HZ
+            told = commands.copy()
+            told[_TARGET_YAW] = wrapped(told[_TARGET_YAW] + self._driven)
+            lower = self._system0.step(self._body.proprioception(), told)
             self._body.drive(lower, self._arms, self._hands)
             self.data.xfrc_applied[self._torso, :3] = 0.0 if push is None else push(tick / TICK_HZ)
             mujoco.mj_step(self.model, self.data, STEPS_PER_TICK)
@@ -127,7 +142,7 @@ class Floor:
                 fell = True
                 break
         self.data.xfrc_applied[self._torso] = 0.0
-        return Track(np.array(position), np.unwrap(yaw), np.array(torso), fell)
+        return Track(np.array(position), np.unwrap(yaw), np.array(torso), fell, self._begun)
 
     def _torso_angles(self, yaw: float) -> NDArray[np.float64]:
         turned = rotation_z(-yaw) @ self.data.body(self._torso).xmat.reshape(3, 3)

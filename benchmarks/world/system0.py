@@ -15,7 +15,7 @@ from benchmarks.world.floor import Floor, Track, command
 from psi0.evaluate.intervals import wilson
 
 _SKIP_SECONDS, _SECONDS = 3.0, 10.0
-_DRIFT_SECONDS = 20.0
+_DRIFT_SECONDS = _HEADING_SECONDS = 20.0
 _PUSH_SECONDS, _AFTER_SECONDS = 0.2, 3.0
 _WALK_SECONDS, _NEW_COMMAND_SECONDS = 60.0, 4.0
 _HOUR = 3600.0
@@ -24,6 +24,9 @@ VELOCITIES = (
     *({"velocity_x": value} for value in (-0.6, -0.4, -0.2, 0.2, 0.4, 0.6)),
     *({"velocity_y": value} for value in (-0.6, -0.3, 0.3, 0.6)),
     *({"velocity_yaw": value} for value in (-0.6, -0.3, 0.3, 0.6)),
+)
+HEADINGS = tuple(
+    {"velocity_x": velocity, "target_yaw": yaw} for velocity in (0.3, -0.3) for yaw in (-1.0, -0.3, 0.0, 0.3, 1.0)
 )
 POSTURES = (
     *({"height": value} for value in (0.80, 0.756, 0.70, 0.65, 0.60, 0.55)),
@@ -60,6 +63,15 @@ def velocity_row(asked: dict[str, float], found: list[Track]) -> str:
     reached = [track.velocity(_SKIP_SECONDS) for track in found if not track.fell]
     columns = [span([value[axis] for value in reached]) if reached else "" for axis in range(3)]
     return f"| {named(asked)} | {' | '.join(columns)} | {sum(track.fell for track in found)} of {len(found)} |"
+
+
+def heading_row(asked: dict[str, float], found: list[Track]) -> str:
+    """The asked heading, the one that was reached, and the most it was off in the last half of a run."""
+    upright = [track for track in found if not track.fell]
+    turns = [track.turned for track in upright]
+    reached = span([float(turn[-50:].mean()) for turn in turns]) if upright else ""
+    off = max((float(np.abs(turn[len(turn) // 2 :] - asked["target_yaw"]).max()) for turn in turns), default=0.0)
+    return f"| {named(asked)} | {reached} | {off:.2f} | {len(found) - len(upright)} of {len(found)} |"
 
 
 def posture(track: Track, asked: dict[str, float]) -> float:
@@ -144,6 +156,9 @@ def _commands(floor: Floor, chosen: argparse.Namespace) -> Iterator[str]:
     yield _head("Asked [m/s, rad/s] | vx [m/s] | vy [m/s] | yaw rate [rad/s] | Fell")
     for asked in VELOCITIES:
         yield velocity_row(asked, tracks(floor, asked, chosen.runs, _SECONDS))
+    yield _head("Asked, walking [m/s, rad] | Heading reached [rad] | Off at most, 10 to 20 s [rad] | Fell")
+    for asked in HEADINGS:
+        yield heading_row(asked, tracks(floor, asked, chosen.runs, _HEADING_SECONDS))
     yield _head("Asked, standing [m, rad] | Reached | Strayed at most in 10 s [m] | Fell")
     for asked in POSTURES:
         yield posture_row(asked, tracks(floor, asked, chosen.runs, _SECONDS))
