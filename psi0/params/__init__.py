@@ -76,7 +76,7 @@ class Control(Block):
 
     policy_hz: Positive = Field(10, description="Rate at which System-1's actions are executed [Hz]")
     chunk: Positive = Field(16, description="Actions per chunk (the horizon) [control steps]")
-    execute: Positive = Field(5, description="Actions executed before the next chunk is asked for [control steps]")
+    execute: Positive = Field(3, description="Actions executed before the next chunk is asked for [control steps]")
 
     @model_validator(mode="after")
     def _executes_within_the_chunk(self) -> "Control":

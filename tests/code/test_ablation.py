@@ -29,7 +29,7 @@ def git(folder: Path, *arguments: str) -> None:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def small_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A checkout whose DAG has a stage that all arms share and one that follows the change."""
     root = tmp_path / "checkout"
     root.mkdir()
@@ -67,7 +67,7 @@ def test_an_unknown_arm_names_those_there_are() -> None:
         find_arm("nine")
 
 
-def test_what_arms_share_is_built_once(checkout: Path) -> None:
+def test_what_arms_share_is_built_once(small_checkout: Path) -> None:
     heard: list[str] = []
     for name in ("recipe", "delta", "recipe"):
         params = arm_params(Params(), find_arm(name), TASK, 70 if name == "recipe" else 80)
@@ -75,20 +75,20 @@ def test_what_arms_share_is_built_once(checkout: Path) -> None:
         assert load_params(folder / "params.yaml") == params
         build(folder, "export", heard.append)
         assert (folder / "graphs").read_text() == "1\n"
-    assert (checkout.parent / "log").read_text().split() == ["once"]
+    assert (small_checkout.parent / "log").read_text().split() == ["once"]
     assert any("cached" in line for line in heard)
 
 
-def test_a_stage_that_fails_is_named_with_its_last_lines(checkout: Path) -> None:
+def test_a_stage_that_fails_is_named_with_its_last_lines(small_checkout: Path) -> None:
     stages = {"export": {"cmd": "echo the disk is full && exit 3"}}
-    (checkout / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
-    git(checkout, "commit", "--quiet", "--all", "-m", "two")
+    (small_checkout / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    git(small_checkout, "commit", "--quiet", "--all", "-m", "two")
     with pytest.raises(Psi0Error, match=r"(?s)export failed in .*the disk is full.*type the command again"):
         build(prepare_workspace("recipe", Params()), "export", lambda line: None)
 
 
-def test_changes_that_are_not_committed_are_refused(checkout: Path) -> None:
-    (checkout / "dvc.yaml").write_text("stages: {}\n")
+def test_changes_that_are_not_committed_are_refused(small_checkout: Path) -> None:
+    (small_checkout / "dvc.yaml").write_text("stages: {}\n")
     with pytest.raises(Psi0Error, match="has changes; commit or stash"):
         prepare_workspace("recipe", Params())
 
