@@ -1,4 +1,5 @@
-"""The arms: parameter changes, each named after what is there. The first five are the rungs of the paper's Table I.
+"""The arms: parameter changes, each named after what is there. The first five are the rungs of the paper's Table I, the
+last four ask what training time gives.
 
 An arm is judged by what its exported graphs do, once with the plan's inference delay and once with none.
 """
@@ -22,11 +23,12 @@ _FROZEN: Change = {"finetune": {"tune_system2": False}}
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm of the ladder."""
+    """One arm of the ladder. `times` is its share of the budget of fine-tuning steps."""
 
     name: str
     says: str
     change: Change = field(default_factory=dict)
+    times: float = 1.0
 
 
 ARMS = (
@@ -41,6 +43,10 @@ ARMS = (
     Arm("random_frozen", "the same, stages 1 and 2 left random", {**_NO_PRETRAINING, **_NO_POSTTRAINING, **_FROZEN}),
     Arm("no_key_points", "the recipe without the auxiliary loss", {"system2": {"key_points": False}}),
     Arm("no_stem", "the recipe without the convolutional stem", {"system2": {"convolutional_stem": False}}),
+    Arm("third", "the recipe in a third of the steps", times=1 / 3),
+    Arm("two_thirds", "the recipe in two thirds of the steps", times=2 / 3),
+    Arm("four_thirds", "the recipe in four thirds of the steps", times=4 / 3),
+    Arm("eight_thirds", "the recipe in eight thirds of the steps", times=8 / 3),
 )
 REFERENCE = "recipe"
 """The arm that the others are compared with."""
@@ -58,14 +64,15 @@ def arm_params(params: Params, arm: Arm, task: str, steps: int | None) -> Params
     """The parameters of an arm for one task.
 
     Args:
-        steps: of fine-tuning, the budget of every arm; None takes `finetune.steps`.
+        steps: of fine-tuning, the budget of which an arm takes its share; None takes `finetune.steps`.
 
     Raises:
         Psi0Error: the change does not go with `params.yaml`.
     """
     content = params.model_dump(mode="json") | {"tasks": [task]}
-    budget: Change = {} if steps is None else {"finetune": {"steps": steps}}
-    for change in (budget, arm.change):
+    budget = round(arm.times * (steps or params.finetune.steps))
+    shared = {"finetune": {"steps": budget, "warmup_steps": min(budget, params.finetune.warmup_steps)}}
+    for change in (shared, arm.change):
         for block, fields in change.items():
             content[block] = content[block] | dict(fields)
     return parse_params(content, f"arm {arm.name}")

@@ -15,10 +15,10 @@ from psi0.params import Params
 
 _HEAD = """# The ladder on {task}
 
-`psi0 ablate run --task {task}{steps}` made the arms and `psi0 ablate table` this page. Every arm fine-tunes for
-{budget:,} steps and meets the same seeds, which follow from the plan `{plan}`, once with {delay} control steps of
-inference delay and once with none. *Alone* counts seeds on which only that arm, or only the recipe, succeeded with
-delay (two-sided exact McNemar test). One training seed per arm.
+`psi0 ablate run --task {task}{steps}` made the arms and `psi0 ablate table` this page. Where nothing else is said an
+arm fine-tunes for {budget:,} steps. All meet the same seeds, which follow from the plan `{plan}`, once with {delay}
+control steps of inference delay and once with none. *Alone* counts seeds on which only that arm, or only the recipe,
+succeeded with delay (two-sided exact McNemar test). One training seed per arm.
 
 | Arm | Success, delayed | 95 % Wilson interval | Alone, the recipe alone (p) | Failures | Success, no delay | 95 % |
 |---|---|---|---|---|---|---|
