@@ -70,7 +70,7 @@ def arm_params(params: Params, arm: Arm, task: str, steps: int | None) -> Params
         Psi0Error: the change does not go with `params.yaml`.
     """
     content = params.model_dump(mode="json") | {"tasks": [task]}
-    budget = round(arm.times * (steps or params.finetune.steps))
+    budget = max(1, round(arm.times * (steps or params.finetune.steps)))
     shared = {"finetune": {"steps": budget, "warmup_steps": min(budget, params.finetune.warmup_steps)}}
     for change in (shared, arm.change):
         for block, fields in change.items():

@@ -11,7 +11,11 @@ from psi0.evaluate.arms_text import alone, failures, success
 from psi0.evaluate.plan import delay_steps, register
 from psi0.evaluate.schemas import SCHEMA_VERSION, Evaluation, read_record
 from psi0.files import sha256_json, write_text
-from psi0.params import Params
+from psi0.lineage import fingerprint_code
+from psi0.params import Params, check_task
+from psi0.paths import ROBOT
+
+_NOT_OF_THE_POLICY = {"evaluation", "gate", "promote", "publish", "baselines"}
 
 _HEAD = """# The ladder on {task}
 
@@ -32,7 +36,7 @@ class ArmResult(BaseModel):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     arm: str
-    params_sha256: str = Field(description="Of all parameters of the arm")
+    made_of: str = Field(description="Hash of the parameters and the code that make the policy")
     git_commit: str = Field(description="Code that made it")
     training: dict[str, float] = Field(description="metrics.json of stage 3")
     delayed: Evaluation = Field(description="With the plan's inference delay")
@@ -44,10 +48,13 @@ def result_file(results: Path, task: str, arm: str) -> Path:
     return results / "ladder" / task / f"{arm}.json"
 
 
-def params_sha256(params: Params) -> str:
-    """Of everything in an arm's parameters."""
-    content: dict[str, Any] = params.model_dump(mode="json")
-    return sha256_json(content)
+def made_of(params: Params) -> str:
+    """Hash of what makes a policy: parameters that a stage before its evaluation reads, and the code of those stages.
+
+    What evaluates it is in the plan.
+    """
+    content: dict[str, Any] = params.model_dump(mode="json", exclude=_NOT_OF_THE_POLICY)
+    return sha256_json({"params": content, "code": fingerprint_code("train", "model", "data", "export")})
 
 
 def find_result(params: Params, arm: Arm, task: str, steps: int | None, results: Path) -> ArmResult | str:
@@ -59,15 +66,22 @@ def find_result(params: Params, arm: Arm, task: str, steps: int | None, results:
         found = read_record(ArmResult, file)
     except Psi0Error as error:
         return str(error)
-    if found.params_sha256 != params_sha256(arm_params(params, arm, task, steps)):
-        return f"{file.name} was made with other parameters"
+    if found.made_of != made_of(arm_params(params, arm, task, steps)):
+        return f"{file.name} was made with other parameters or code"
     if found.delayed.plan_sha256 != register(params, task).sha256:
         return f"{file.name} was made under another plan"
     return found
 
 
 def write_table(params: Params, task: str, steps: int | None, results: Path) -> str:
-    """Write `results/ladder_<task>.md` from the files that are there, and return it."""
+    """Write `results/ladder_<task>.md` from the files that are there, and return it.
+
+    Raises:
+        Psi0Error: no such task, or no robot, which is part of the plan.
+    """
+    check_task(task)
+    if not ROBOT.exists():
+        raise Psi0Error(f"{ROBOT} is missing; `dvc repro robot` makes it")
     found = {arm.name: find_result(params, arm, task, steps, results) for arm in ARMS}
     reference = found[REFERENCE]
     text = _HEAD.format(

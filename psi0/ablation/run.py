@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from psi0.ablation.ladder import Arm, arm_params
-from psi0.ablation.result import ArmResult, find_result, params_sha256, result_file, write_table
-from psi0.ablation.workspace import build, prepare_workspace
+from psi0.ablation.result import ArmResult, find_result, made_of, result_file, write_table
+from psi0.ablation.workspace import build, committed, prepare_workspace
 from psi0.errors import Psi0Error
 from psi0.evaluate.arms_table import arrange
 from psi0.evaluate.evaluation import evaluate
@@ -13,9 +13,8 @@ from psi0.evaluate.plan import register
 from psi0.evaluate.resolve import resolve
 from psi0.evaluate.schemas import Evaluation, write_record
 from psi0.files import read_json
-from psi0.lineage import git_state
-from psi0.params import Params, check_task
-from psi0.paths import ROBOT, graphs, policy
+from psi0.params import Params
+from psi0.paths import graphs, policy
 
 
 def run_ladder(
@@ -32,26 +31,24 @@ def run_ladder(
     Args:
         episodes: fresh seeds that every arm runs, the same for all.
         results: folder of `ladder/TASK/ARM.json` and `ladder_TASK.md`.
-        steps: of fine-tuning, in every arm; None takes `finetune.steps`.
+        steps: of fine-tuning, the budget of which an arm takes its share; None takes `finetune.steps`.
         hear: told what happens, line by line.
 
     Returns:
         The table.
 
     Raises:
-        Psi0Error: no such task, a checkout that cannot be cloned; at the end, what failed.
+        Psi0Error: no such task, no robot, a checkout that cannot be cloned; at the end, what failed.
     """
-    check_task(task)
-    if not ROBOT.exists():
-        raise Psi0Error(f"{ROBOT} is missing; `dvc repro robot` makes it")
-    failed = []
+    write_table(params, task, steps, results)
+    commit, failed = committed(results), []
     for arm in arms:
         found = find_result(params, arm, task, steps, results)
         if isinstance(found, ArmResult) and found.delayed.summary.episodes >= episodes:
             hear(f"{arm.name}: done before")
             continue
         try:
-            _run_arm(params, task, arm, episodes, results, steps, hear)
+            _run_arm(params, task, arm, commit, episodes, results, steps, hear)
         except Psi0Error as error:
             failed.append(f"{arm.name}: {error}")
             hear(failed[-1])
@@ -62,10 +59,17 @@ def run_ladder(
 
 
 def _run_arm(
-    params: Params, task: str, arm: Arm, episodes: int, results: Path, steps: int | None, hear: Callable[[str], None]
+    params: Params,
+    task: str,
+    arm: Arm,
+    commit: str,
+    episodes: int,
+    results: Path,
+    steps: int | None,
+    hear: Callable[[str], None],
 ) -> None:
     own = arm_params(params, arm, task, steps)
-    folder = prepare_workspace(arm.name, own)
+    folder = prepare_workspace(arm.name, own, commit)
     hear(f"{arm.name}: {arm.says}, in {folder}")
     build(folder, f"export@{task}", hear)
     graphs_folder = folder / graphs(task)
@@ -73,8 +77,8 @@ def _run_arm(
     hear(f"{arm.name}: {delayed.summary.successes} of {delayed.summary.episodes}")
     result = ArmResult(
         arm=arm.name,
-        params_sha256=params_sha256(own),
-        git_commit=git_state(folder)[0],
+        made_of=made_of(own),
+        git_commit=commit,
         training=read_json(folder / policy(task) / "metrics.json"),
         delayed=delayed,
         at_once=_play(params, task, graphs_folder, episodes, delay_ms=0),

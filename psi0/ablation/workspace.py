@@ -18,19 +18,32 @@ from psi0.profiles import render
 from psi0.settings import settings
 
 _LAST_LINES = 15
+_DVC = (sys.executable, "-m", "dvc")
 
 
-def prepare_workspace(name: str, params: Params) -> Path:
-    """Make or bring up to date the workspace of an arm: `<home>/ablation/<name>`.
+def committed(results: Path) -> str:
+    """The commit of this checkout, which workspaces are clones of; changes under `results` are none to it.
 
     Raises:
-        Psi0Error: this is no Git checkout, has changes that are not committed, or cannot be cloned.
+        Psi0Error: this is no Git checkout, or has changes that are not committed.
     """
-    commit, dirty = git_state()
+    commit, _ = git_state()
     if commit == "unknown":
         raise Psi0Error("psi0 ablate clones this checkout for every arm, and this folder is none of Git's")
-    if dirty:
+    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"]
+    if results.absolute().is_relative_to(Path.cwd()):
+        command.append(f":!{results.absolute().relative_to(Path.cwd())}")
+    if _run(command, Path.cwd()).strip():
         raise Psi0Error("psi0 ablate clones what is committed, and this checkout has changes; commit or stash them")
+    return commit
+
+
+def prepare_workspace(name: str, params: Params, commit: str) -> Path:
+    """Make or bring up to date the workspace of an arm: `<home>/ablation/<name>`, at a commit of this checkout.
+
+    Raises:
+        Psi0Error: this checkout cannot be cloned.
+    """
     folder = settings().home.absolute() / "ablation" / name
     if not (folder / ".git").exists():
         _run(["git", "clone", "--quiet", "--shared", "--no-checkout", str(Path.cwd()), str(folder)], Path.cwd())
@@ -42,9 +55,6 @@ def prepare_workspace(name: str, params: Params) -> Path:
     return folder
 
 
-_DVC = (sys.executable, "-m", "dvc")
-
-
 def build(folder: Path, stage: str, hear: Callable[[str], None]) -> None:
     """Bring a stage of a workspace and all before it up to date, passing on every line it says.
 
@@ -54,6 +64,7 @@ def build(folder: Path, stage: str, hear: Callable[[str], None]) -> None:
     # Its own code, not that of the checkout the environment was installed from; its own scratch; no service.
     own = {name: value for name, value in os.environ.items() if name not in ("PSI0_HOME", "PSI0_MLFLOW_URI")}
     own["PYTHONPATH"] = str(folder)
+    own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
     command = [*_DVC, "repro", stage]
     heard: list[str] = []
     with subprocess.Popen(

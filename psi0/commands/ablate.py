@@ -9,7 +9,8 @@ app = typer.Typer(help="The ladder: what each part of the recipe gives.", no_arg
 
 Task = Annotated[str, typer.Option(help="Task to fine-tune and play")]
 Steps = Annotated[
-    int | None, typer.Option(min=1, help="Fine-tuning steps of every arm, the budget; default: finetune.steps")
+    int | None,
+    typer.Option(min=1, help="Fine-tuning steps, of which an arm takes its share; default: finetune.steps"),
 ]
 Results = Annotated[Path, typer.Option(help="Folder of ladder/TASK/ARM.json and ladder_TASK.md")]
 
@@ -26,6 +27,8 @@ def ablate_arms() -> None:
 
     for arm in ARMS:
         fields = [f"{block}.{name}={value}" for block, change in arm.change.items() for name, value in change.items()]
+        if arm.times != 1:
+            fields.append(f"finetune.steps times {arm.times:.2g}")
         typer.echo(f"{arm.name:<18} {arm.says}\n{'':<18} {' '.join(fields) or 'nothing changed'}")
 
 

@@ -10,9 +10,9 @@ import yaml
 from judged_workspace import make_evaluation
 
 from psi0.ablation.ladder import ARMS, REFERENCE, arm_params, find_arm
-from psi0.ablation.result import ArmResult, params_sha256, result_file, write_table
+from psi0.ablation.result import ArmResult, made_of, result_file, write_table
 from psi0.ablation.run import run_ladder
-from psi0.ablation.workspace import build, prepare_workspace
+from psi0.ablation.workspace import build, committed, prepare_workspace
 from psi0.errors import Psi0Error
 from psi0.evaluate.evaluation import summarize
 from psi0.evaluate.plan import register
@@ -52,7 +52,7 @@ def small_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 @pytest.mark.parametrize("arm", [arm.name for arm in ARMS])
 def test_every_arm_is_a_valid_change_at_both_scales(arm: str) -> None:
-    made = {other.name: params_sha256(arm_params(Params(), other, TASK, None)) for other in ARMS}
+    made = {other.name: made_of(arm_params(Params(), other, TASK, None)) for other in ARMS}
     assert made[arm] not in [value for name, value in made.items() if name != arm]
     assert arm_params(load_profile("paper"), find_arm(arm), TASK, None).profile == "paper"
 
@@ -75,7 +75,7 @@ def test_what_arms_share_is_built_once(small_checkout: Path) -> None:
     heard: list[str] = []
     for name in ("recipe", "delta", "recipe"):
         params = arm_params(Params(), find_arm(name), TASK, 70 if name == "recipe" else 80)
-        folder = prepare_workspace(name, params)
+        folder = prepare_workspace(name, params, committed(Path("results")))
         assert load_params(folder / "params.yaml") == params
         build(folder, "export", heard.append)
         assert (folder / "graphs").read_text() == "1\n"
@@ -88,19 +88,31 @@ def test_a_stage_that_fails_is_named_with_its_last_lines(small_checkout: Path) -
     (small_checkout / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     git(small_checkout, "commit", "--quiet", "--all", "-m", "two")
     with pytest.raises(Psi0Error, match=r"(?s)export failed in .*the disk is full.*type the command again"):
-        build(prepare_workspace("recipe", Params()), "export", lambda line: None)
+        build(prepare_workspace("recipe", Params(), committed(Path("results"))), "export", lambda line: None)
 
 
 def test_changes_that_are_not_committed_are_refused(small_checkout: Path) -> None:
     (small_checkout / "dvc.yaml").write_text("stages: {}\n")
     with pytest.raises(Psi0Error, match="has changes; commit or stash"):
-        prepare_workspace("recipe", Params())
+        committed(Path("results"))
+
+
+def test_results_that_lie_in_the_checkout_are_no_change_to_it(small_checkout: Path) -> None:
+    page = small_checkout / "results" / "page.md"
+    page.parent.mkdir()
+    page.write_text("one\n")
+    git(small_checkout, "add", "--all")
+    git(small_checkout, "commit", "--quiet", "-m", "two")
+    page.write_text("two\n")
+    assert len(committed(Path("results"))) == 40
+    with pytest.raises(Psi0Error, match="has changes"):
+        committed(Path("elsewhere"))
 
 
 def test_a_folder_without_git_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Psi0Error, match="none of Git's"):
-        prepare_workspace("recipe", Params())
+        committed(Path("results"))
 
 
 def played(successes: int, plan: str) -> Evaluation:
@@ -116,7 +128,7 @@ def leave(results: Path, arm: str, successes: int, params: Params) -> None:
     own = arm_params(params, find_arm(arm), TASK, None)
     found = ArmResult(
         arm=arm,
-        params_sha256=params_sha256(own),
+        made_of=made_of(own),
         git_commit="0" * 40,
         training={},
         delayed=played(successes, plan),
@@ -125,29 +137,40 @@ def leave(results: Path, arm: str, successes: int, params: Params) -> None:
     write_record(result_file(results, TASK, arm), found)
 
 
-def test_the_table_compares_with_the_recipe_and_shows_missing_arms(tmp_path: Path) -> None:
+def test_the_table_compares_with_the_recipe_and_shows_missing_arms(here: Path) -> None:
     params = Params()
-    leave(tmp_path, REFERENCE, 9, params)
-    leave(tmp_path, "none", 2, params)
-    table = write_table(params, TASK, None, tmp_path)
+    leave(here, REFERENCE, 9, params)
+    leave(here, "none", 2, params)
+    table = write_table(params, TASK, None, here)
     assert (
         "| no pre-training, no post-training | 2 of 10 | 0.06 to 0.51 | 0, 7 (p 0.016) | dropped 8 | 10 of 10 |"
         in table
     )
     assert "| + EgoDex | missing |" in table and "not run yet" in table
-    assert (tmp_path / f"ladder_{TASK}.md").read_text() == table
+    assert (here / f"ladder_{TASK}.md").read_text() == table
 
 
-def test_results_of_another_budget_or_plan_are_missing(tmp_path: Path) -> None:
-    leave(tmp_path, REFERENCE, 9, Params())
-    assert "recipe.json was made with other parameters" in write_table(Params(), TASK, 70, tmp_path)
+def test_results_of_another_budget_or_plan_are_missing(here: Path) -> None:
+    leave(here, REFERENCE, 9, Params())
+    assert "recipe.json was made with other parameters or code" in write_table(Params(), TASK, 70, here)
     harder = Params().model_copy(update={"evaluation": Params().evaluation.model_copy(update={"level": "L2"})})
-    assert "made with other parameters" in write_table(harder, TASK, None, tmp_path)
+    assert "recipe.json was made under another plan" in write_table(harder, TASK, None, here)
+    faster = Params().model_copy(update={"evaluation": Params().evaluation.model_copy(update={"workers": 7})})
+    assert "recipe.json" not in write_table(faster, TASK, None, here)
 
 
-def test_an_arm_that_is_there_is_not_run_again(here: Path, tmp_path: Path) -> None:
+def test_a_table_needs_a_task_and_the_robot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Psi0Error, match="fold_laundry"):
+        write_table(Params(), "fold_laundry", None, tmp_path)
+    with pytest.raises(Psi0Error, match="dvc repro robot"):
+        write_table(Params(), TASK, None, tmp_path)
+
+
+def test_an_arm_that_is_there_is_not_run_again(small_checkout: Path, robot_folder: Path) -> None:
+    (small_checkout / "data").mkdir()
+    (small_checkout / "data" / "robot").symlink_to(robot_folder)
     heard: list[str] = []
-    params = Params()
-    leave(tmp_path / "results", REFERENCE, 9, params)
-    run_ladder(params, TASK, [find_arm(REFERENCE)], 10, tmp_path / "results", hear=heard.append)
+    leave(Path("results"), REFERENCE, 9, Params())
+    run_ladder(Params(), TASK, [find_arm(REFERENCE)], 10, Path("results"), hear=heard.append)
     assert heard == ["recipe: done before"]

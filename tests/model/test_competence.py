@@ -1,8 +1,10 @@
 """The guard: what the recipe makes of 80 demonstrations in its own budget does the task."""
 
+from pathlib import Path
+
 import pytest
 
-from psi0.ablation.workspace import build, prepare_workspace
+from psi0.ablation.workspace import build, committed, prepare_workspace
 from psi0.evaluate.arms_table import arrange
 from psi0.evaluate.evaluation import evaluate
 from psi0.evaluate.plan import register
@@ -15,16 +17,20 @@ TASK, EPISODES, AT_LEAST = "pick_can", 40, 28
 
 
 @pytest.mark.long
-def test_the_recipe_of_default_parameters_makes_a_policy_that_does_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipe_of_default_parameters_makes_a_policy_that_does_the_task(
+    in_repository: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Built in a clone of what is committed; what DVC's cache holds from a recipe is not built again."""
     params = Params()
-    workspace = prepare_workspace("guard", params)
+    workspace = prepare_workspace("guard", params, committed(Path("docs/results")))
     build(workspace, f"export@{TASK}", print)
     monkeypatch.chdir(workspace)
     settings.cache_clear()
     policy = resolve(str(graphs(TASK)), params.control.chunk)
     run = arrange(register(params, TASK).sha256, "guard", policy, EPISODES)
-    found = evaluate(params, TASK, [run], videos=0)["guard"].evaluation
-    settings.cache_clear()
+    try:
+        found = evaluate(params, TASK, [run], videos=0)["guard"].evaluation
+    finally:
+        settings.cache_clear()
     assert found.delay_steps == 2 and found.summary.episodes == EPISODES
     assert found.summary.successes >= AT_LEAST
