@@ -1,6 +1,7 @@
 """The pieces of the tables in docs/world.md: what System-0 does, the changed simulator, what episodes add up to."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -39,10 +40,10 @@ def test_velocities_are_those_along_the_heading() -> None:
     ticks = np.arange(101) / 50
     yaw = np.pi / 2 + 0.0 * ticks
     sideways = np.stack([-0.3 * ticks, 0.2 * ticks, 0.7 + 0 * ticks], axis=1)
-    track = Track(sideways, yaw, np.zeros((101, 3)), fell=False)
+    track = Track(sideways, yaw, np.zeros((101, 3)), fell=False, begun=0.0)
     assert track.velocity(1.0) == pytest.approx([0.2, 0.3, 0.0])
     assert track.drift == pytest.approx((np.hypot(0.6, 0.4), 0.0))
-    turning = Track(sideways, 0.5 * ticks, np.zeros((101, 3)), fell=False)
+    turning = Track(sideways, 0.5 * ticks, np.zeros((101, 3)), fell=False, begun=0.0)
     assert turning.velocity(0.0)[2] == pytest.approx(0.5)
 
 
@@ -65,12 +66,15 @@ def test_the_same_start_gives_the_same_track(floor: Floor) -> None:
 
 
 def test_the_rows_of_system0s_table(floor: Floor) -> None:
-    still = Track(np.tile([0.0, 0.0, 0.75], (200, 1)), np.zeros(200), np.full((200, 3), 0.2), fell=False)
-    down = Track(still.position, still.yaw, still.torso, fell=True)
+    still = Track(np.tile([0.0, 0.0, 0.75], (200, 1)), np.zeros(200), np.full((200, 3), 0.2), False, begun=0.0)
+    down = Track(still.position, still.yaw, still.torso, True, begun=0.0)
     assert system0.velocity_row({"velocity_x": 0.4}, [still, down]).endswith("| +0.00 | +0.00 | +0.00 | 1 of 2 |")
     assert system0.velocity_row({"velocity_x": 0.4}, [down]).endswith("|  |  |  | 1 of 1 |")
     assert system0.posture_row({"torso_yaw": 0.5}, [still]) == "| torso_yaw 0.5 | +0.20 | 0.00 | 0 of 1 |"
     assert system0.posture_row({"height": 0.7}, [still]).startswith("| height 0.7 | +0.75 |")
+    assert system0.heading_row({"target_yaw": 0.1}, [still, down]) == "| target_yaw 0.1 | +0.00 | 0.10 | 1 of 2 |"
+    round_the_back = replace(still, yaw=np.full(200, 3.1), begun=-3.1)
+    assert round_the_back.turned == pytest.approx(np.full(200, 6.2 - 2 * np.pi))
     assert system0.span([0.1, 0.3]) == "+0.20 (+0.10 to +0.30)"
     assert system0.walk_about(floor, 4 / 3600).startswith("| 0.00 h | 0 | 0.0 per hour |")
     assert system0.push_row(floor, 2, 5000.0, 0.0).startswith("| 5000 N, standing | 0 of 2 |")
