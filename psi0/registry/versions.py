@@ -159,10 +159,10 @@ def download_evidence(client: MlflowClient, version: Version, folder: Path, part
 
 
 def note(client: MlflowClient, version: Version, **tags: str) -> None:
-    """Set tags of a version."""
+    """Set tags of a version, `promotion` last: who sees it finds the reasons there."""
     with explained(f"tagging {version.label}"):
-        for name, value in tags.items():
-            client.set_model_version_tag(version.name, version.number, name, value)
+        for name in sorted(tags, key=lambda name: name == "promotion"):
+            client.set_model_version_tag(version.name, version.number, name, tags[name])
 
 
 def read_version(version: ModelVersion, created: bool = False) -> Version:
