@@ -7,8 +7,8 @@ from psi0.ablation.ladder import Arm, arm_params
 from psi0.ablation.result import ArmResult, find_result, made_of, result_file, write_table
 from psi0.ablation.workspace import build, committed, prepare_workspace
 from psi0.errors import Psi0Error
-from psi0.evaluate.arms_table import arrange
-from psi0.evaluate.evaluation import evaluate
+from psi0.evaluate.arms_table import arrange, play
+from psi0.evaluate.evidence import POLICY_ARM
 from psi0.evaluate.plan import register
 from psi0.evaluate.resolve import resolve
 from psi0.evaluate.schemas import Evaluation, write_record
@@ -92,7 +92,5 @@ def _play(params: Params, task: str, folder: Path, episodes: int, delay_ms: int 
     if delay_ms is not None:
         evaluation = params.evaluation.model_copy(update={"inference_delay_ms": delay_ms})
         params = params.model_copy(update={"evaluation": evaluation})
-    run = arrange(plan, "policy", resolve(str(folder), params.control.chunk), episodes)
-    found = evaluate(params, task, [run], videos=0)["policy"].evaluation
-    # Where every can stood is in the seed; without it the file is short enough to be committed.
-    return found.model_copy(update={"scenes": {}})
+    run = arrange(plan, POLICY_ARM, resolve(str(folder), params.control.chunk), episodes)
+    return play(params, task, run)

@@ -93,9 +93,7 @@ def fill_table(
             problems[arm] = spec
         else:
             run = arrange(plan, arm, spec, episodes)
-            result = evaluate(params, task, [run], None if setup is None else setup(run), videos=0)[arm].evaluation
-            # Where every can stood is in the seed; without it the file is short enough to be committed.
-            write_record(_file(results, task, arm), result.model_copy(update={"scenes": {}}))
+            write_record(_file(results, task, arm), play(params, task, run, None if setup is None else setup(run)))
         text = _table(params, task, plan, results, problems)
     return text
 
@@ -105,6 +103,12 @@ def arrange(plan_sha256: str, arm: str, spec: PolicySpec, episodes: int) -> Arra
     seeds = derived_seeds(plan_sha256, sha256_json("the table of baselines"))
     control = "blind" if arm == SCRIPT_ARM else "none"
     return Arrangement(arm, spec, control, episodes, seeds=list(islice(seeds, episodes + _SPARE)))
+
+
+def play(params: Params, task: str, run: Arrangement, setup: Setup | None = None) -> Evaluation:
+    """Run one arm and leave out where every can stood: that is in the seed, and the file is short enough to commit."""
+    found = evaluate(params, task, [run], setup, videos=0)[run.name].evaluation
+    return found.model_copy(update={"scenes": {}})
 
 
 def _find(

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from psi0.ablation.workspace import build, committed, prepare_workspace
-from psi0.evaluate.arms_table import arrange
-from psi0.evaluate.evaluation import evaluate
+from psi0.evaluate.arms_table import arrange, play
 from psi0.evaluate.plan import register
 from psi0.evaluate.resolve import resolve
 from psi0.params import Params
@@ -29,7 +28,7 @@ def test_the_recipe_of_default_parameters_makes_a_policy_that_does_the_task(
     policy = resolve(str(graphs(TASK)), params.control.chunk)
     run = arrange(register(params, TASK).sha256, "guard", policy, EPISODES)
     try:
-        found = evaluate(params, TASK, [run], videos=0)["guard"].evaluation
+        found = play(params, TASK, run)
     finally:
         settings.cache_clear()
     assert found.delay_steps == 2 and found.summary.episodes == EPISODES
