@@ -73,11 +73,15 @@ class System2(Block):
 
 
 class System1(Block):
-    """The flow-matching MM-DiT action expert."""
+    """The flow-matching action expert."""
 
     hidden_size: Positive = Field(128, description="Width of both streams")
-    blocks: Positive = Field(2, description="Joint attention blocks")
+    blocks: Positive = Field(2, description="Attention blocks")
     heads: Positive = Field(4, description="Attention heads")
+    attention: Literal["joint", "cross"] = Field(
+        "joint",
+        description="`joint`: the published MM-DiT; `cross`: a plain DiT, self-attention, then cross-attention",
+    )
     euler_steps: Positive = Field(4, description="Euler steps of the sampler")
     guidance: float = Field(
         0.0,

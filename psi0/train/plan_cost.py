@@ -123,8 +123,9 @@ def _checkpointed(learning: list[System2 | ActionExpert], context: int, activati
             layers += depth + vision.depth
         else:
             sizes = module.config
-            tokens = sizes.horizon + context + 1
-            inputs += sizes.blocks * tokens * sizes.hidden_size
+            # Blocks of cross-attention all read the same observation tokens.
+            copies = sizes.blocks if sizes.attention == "joint" else 1
+            inputs += (sizes.blocks * sizes.horizon + copies * (context + 1)) * sizes.hidden_size
             layers += sizes.blocks
     return min(activations, inputs + activations // layers)
 
