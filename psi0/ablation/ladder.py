@@ -1,5 +1,5 @@
-"""The arms: parameter changes, each named after what is there. The first five are the rungs of the paper's Table I, the
-last four ask what training time gives.
+"""The arms: parameter changes, each named after what is there. The first five are the rungs of the paper's Table I,
+`plain_dit` is its naive baseline, `cotrained` what it argues against; the last four ask what training time gives.
 
 An arm is judged by what its exported graphs do, once with the plan's inference delay and once with none.
 """
@@ -19,16 +19,27 @@ _EGODEX_ALONE: Change = {"pretrain": {"humanoid_everyday_steps": 0}}
 _NO_POSTTRAINING: Change = {"posttrain": {"steps": 0, "warmup_steps": 0}}
 _NO_RTC: Change = {"finetune": {"max_delay": 0}}
 _FROZEN: Change = {"finetune": {"tune_system2": False}}
+_COTRAINED: Change = {**_NO_PRETRAINING, "posttrain": {"cotrain": True}}
+_PLAIN_DIT = "the recipe with a plain DiT as action expert (same width; 12 % fewer parameters at tiny scale)"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm of the ladder. `times` is its share of the budget of fine-tuning steps."""
+    """One arm of the ladder.
+
+    Attributes:
+        name: of the arm.
+        says: what it is, in words.
+        change: of the parameters.
+        times: its share of the budget of fine-tuning steps.
+        merged: stage 2 takes the steps of stage 1 besides its own.
+    """
 
     name: str
     says: str
     change: Change = field(default_factory=dict)
     times: float = 1.0
+    merged: bool = False
 
 
 ARMS = (
@@ -43,6 +54,9 @@ ARMS = (
     Arm("random_frozen", "the same, stages 1 and 2 left random", {**_NO_PRETRAINING, **_NO_POSTTRAINING, **_FROZEN}),
     Arm("no_key_points", "the recipe without the auxiliary loss", {"system2": {"key_points": False}}),
     Arm("no_stem", "the recipe without the convolutional stem", {"system2": {"convolutional_stem": False}}),
+    Arm("guided", "the recipe, test-time RTC (guidance) in place of the clean prefix", {"system1": {"guidance": 5.0}}),
+    Arm("plain_dit", _PLAIN_DIT, {"system1": {"attention": "cross"}}),
+    Arm("cotrained", "the recipe, stages 1 and 2 as one: actions and next tokens at once", _COTRAINED, merged=True),
     Arm("third", "the recipe in a third of the steps", times=1 / 3),
     Arm("two_thirds", "the recipe in two thirds of the steps", times=2 / 3),
     Arm("four_thirds", "the recipe in four thirds of the steps", times=4 / 3),
@@ -71,8 +85,9 @@ def arm_params(params: Params, arm: Arm, task: str, steps: int | None) -> Params
     """
     content = params.model_dump(mode="json") | {"tasks": [task]}
     budget = max(1, round(arm.times * (steps or params.finetune.steps)))
-    shared = {"finetune": {"steps": budget, "warmup_steps": min(budget, params.finetune.warmup_steps)}}
-    for change in (shared, arm.change):
+    shared: Change = {"finetune": {"steps": budget, "warmup_steps": min(budget, params.finetune.warmup_steps)}}
+    merged: Change = {"posttrain": {"steps": params.pretrain.steps + params.posttrain.steps}} if arm.merged else {}
+    for change in (shared, merged, arm.change):
         for block, fields in change.items():
             content[block] = content[block] | dict(fields)
     return parse_params(content, f"arm {arm.name}")

@@ -87,6 +87,7 @@ def untrained_expert(everything: params.Params, chunk: int, context_size: int, d
         hidden_size=sizes.hidden_size,
         blocks=sizes.blocks,
         heads=sizes.heads,
+        attention=sizes.attention,
     )
     with torch.device(device):
         return ActionExpert(config)

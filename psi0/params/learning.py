@@ -73,11 +73,15 @@ class System2(Block):
 
 
 class System1(Block):
-    """The flow-matching MM-DiT action expert."""
+    """The flow-matching action expert."""
 
     hidden_size: Positive = Field(128, description="Width of both streams")
-    blocks: Positive = Field(2, description="Joint attention blocks")
+    blocks: Positive = Field(2, description="Attention blocks")
     heads: Positive = Field(4, description="Attention heads")
+    attention: Literal["joint", "cross"] = Field(
+        "joint",
+        description="`joint`: the published MM-DiT; `cross`: a plain DiT, self-attention, then cross-attention",
+    )
     euler_steps: Positive = Field(4, description="Euler steps of the sampler")
     guidance: float = Field(
         0.0,
@@ -207,6 +211,18 @@ class Posttrain(ChunkTraining):
     chunk: Positive = Field(
         16, description="Actions per chunk here; stage 3 keeps all but the inner blocks only if it is control.chunk"
     )
+    cotrain: bool = Field(
+        False,
+        description="System-2 learns in this stage too, next tokens of EgoDex and Humanoid Everyday beside the actions,"
+        " instead of being pre-trained and frozen",
+    )
+    next_token_loss: float = Field(1.0, ge=0, description="With cotrain: weight of the loss on next tokens")
+
+    @model_validator(mode="after")
+    def _only_a_frozen_system2_is_cached(self) -> "Posttrain":
+        if self.cache_features and self.cotrain:
+            raise ValueError("cache_features needs a frozen System-2; set cotrain or cache_features to false")
+        return self
 
 
 class Finetune(ChunkTraining):

@@ -40,8 +40,8 @@ class Augmentation:
             state=(state_noise * source.standard_normal((batch, state_size))).astype(np.float32),
         )
 
-    def part(self, which: slice) -> "Augmentation":
-        """The samples of one rank or micro batch."""
+    def part(self, which: slice | NDArray[np.int64]) -> "Augmentation":
+        """Some of the samples, such as those of one rank or micro batch."""
         return Augmentation(self.shifts[which], self.colors[which], self.state[which])
 
     def images(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 from judged_workspace import make_evaluation
+from typer.testing import CliRunner
 
 from psi0.ablation.ladder import ARMS, REFERENCE, arm_params, find_arm
 from psi0.ablation.result import ArmResult, made_of, result_file, write_table
 from psi0.ablation.run import run_ladder
 from psi0.ablation.workspace import build, committed, prepare_workspace
+from psi0.cli import app
 from psi0.errors import Psi0Error
 from psi0.evaluate.evaluation import summarize
 from psi0.evaluate.plan import register
@@ -64,6 +66,29 @@ def test_the_budget_is_the_same_for_all_arms_but_those_on_time() -> None:
         **{"four_thirds": 120, "eight_thirds": 240},
     }
     assert arm_params(Params(), find_arm(REFERENCE), TASK, None) == Params()
+
+
+def test_the_stage_that_stands_for_two_takes_the_steps_of_both() -> None:
+    own = arm_params(Params(), find_arm("cotrained"), TASK, None)
+    assert own.posttrain.cotrain and own.pretrain.steps == 0
+    assert own.posttrain.steps == Params().pretrain.steps + Params().posttrain.steps
+    assert [arm.name for arm in ARMS if arm.merged] == ["cotrained"]
+
+
+def test_guidance_is_the_same_training(in_repository: None) -> None:
+    recipe, guided = (arm_params(Params(), find_arm(name), TASK, None) for name in (REFERENCE, "guided"))
+    changed = guided.system1.model_copy(update={"guidance": recipe.system1.guidance})
+    assert guided.model_copy(update={"system1": changed}) == recipe
+    stages = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+    reads = [name for name, stage in stages.items() if {"system1", "system1.guidance"} & set(stage.get("params", []))]
+    assert reads == ["finetune"], "stages before it are shared"
+
+
+def test_what_arms_change_is_listed() -> None:
+    said = CliRunner().invoke(app, ["ablate", "arms"]).output
+    assert all(arm.says in said for arm in ARMS)
+    assert "posttrain.cotrain=True posttrain.steps=pretrain.steps+posttrain.steps" in said
+    assert "system1.attention=cross" in said and "finetune.steps times 0.33" in said
 
 
 def test_an_unknown_arm_names_those_there_are() -> None:
