@@ -1,5 +1,6 @@
 """The arms: parameter changes, each named after what is there. The first five are the rungs of the paper's Table I,
-`plain_dit` is its naive baseline, `cotrained` what it argues against; the last four ask what training time gives.
+`plain_dit` is its naive baseline, `cotrained` what it argues against; then come what training time gives, and other
+training seeds.
 
 An arm is judged by what its exported graphs do, once with the plan's inference delay and once with none.
 """
@@ -33,6 +34,7 @@ class Arm:
         change: of the parameters.
         times: its share of the budget of fine-tuning steps.
         merged: stage 2 takes the steps of stage 1 besides its own.
+        gated: the registered gate judges it, too.
     """
 
     name: str
@@ -40,6 +42,11 @@ class Arm:
     change: Change = field(default_factory=dict)
     times: float = 1.0
     merged: bool = False
+    gated: bool = False
+
+
+def _seeded(seed: int) -> Change:
+    return {stage: {"seed": seed} for stage in ("pretrain", "posttrain", "finetune")}
 
 
 ARMS = (
@@ -47,7 +54,7 @@ ARMS = (
     Arm("egodex", "+ EgoDex", {**_EGODEX_ALONE, **_NO_POSTTRAINING, **_NO_RTC}),
     Arm("humanoid_everyday", "+ Humanoid Everyday", {**_NO_POSTTRAINING, **_NO_RTC}),
     Arm("posttrain", "+ post-training", _NO_RTC),
-    Arm("recipe", "+ training-time RTC: the recipe"),
+    Arm("recipe", "+ training-time RTC: the recipe", gated=True),
     Arm("random", "the recipe, stages 1 and 2 left random", {**_NO_PRETRAINING, **_NO_POSTTRAINING}),
     Arm("delta", "the recipe, post-trained on deltas as the official code is", {"posttrain": {"action": "delta"}}),
     Arm("frozen", "the recipe, System-2 frozen in stage 3 as in the paper", _FROZEN),
@@ -61,9 +68,12 @@ ARMS = (
     Arm("two_thirds", "the recipe in two thirds of the steps", times=2 / 3),
     Arm("four_thirds", "the recipe in four thirds of the steps", times=4 / 3),
     Arm("eight_thirds", "the recipe in eight thirds of the steps", times=8 / 3),
+    *(Arm(f"seed_{seed}", f"the recipe, training seed {seed}", _seeded(seed), gated=True) for seed in range(8, 12)),
 )
 REFERENCE = "recipe"
 """The arm that the others are compared with."""
+SEEDS = (REFERENCE, *(arm.name for arm in ARMS if arm.name.startswith("seed_")))
+"""The recipe under different training seeds."""
 
 
 def find_arm(name: str) -> Arm:

@@ -18,7 +18,7 @@ from psi0.cli import app
 from psi0.errors import Psi0Error
 from psi0.evaluate.evaluation import summarize
 from psi0.evaluate.plan import register
-from psi0.evaluate.schemas import Evaluation, write_record
+from psi0.evaluate.schemas import Evaluation, Verdict, write_record
 from psi0.params import Params, load_params
 from psi0.profiles import load_profile
 from psi0.settings import settings
@@ -148,7 +148,7 @@ def played(successes: int, plan: str) -> Evaluation:
     return whole.model_copy(update={"rows": rows, "summary": summarize(rows, descriptive=False)})
 
 
-def leave(results: Path, arm: str, successes: int, params: Params) -> None:
+def leave(results: Path, arm: str, successes: int, params: Params, verdict: Verdict | None = None) -> None:
     plan = register(params, TASK).sha256
     own = arm_params(params, find_arm(arm), TASK, None)
     found = ArmResult(
@@ -158,6 +158,7 @@ def leave(results: Path, arm: str, successes: int, params: Params) -> None:
         training={},
         delayed=played(successes, plan),
         at_once=played(10, plan),
+        verdict=verdict,
     )
     write_record(result_file(results, TASK, arm), found)
 
@@ -173,6 +174,16 @@ def test_the_table_compares_with_the_recipe_and_shows_missing_arms(here: Path) -
     )
     assert "| + EgoDex | missing |" in table and "not run yet" in table
     assert (here / f"ladder_{TASK}.md").read_text() == table
+
+
+def test_training_seeds_are_summed_up(here: Path) -> None:
+    leave(here, REFERENCE, 9, Params(), "pass")
+    assert "training seeds of the recipe" not in write_table(Params(), TASK, None, here)
+    leave(here, "seed_8", 6, Params(), "refuse")
+    leave(here, "seed_9", 10, Params(), "pass")
+    said = "Over 3 training seeds of the recipe (5 are planned), delayed: 0.833 on average, 0.60 to 1.00."
+    assert f"{said} The registered gate passes 2 of 3." in write_table(Params(), TASK, None, here)
+    assert arm_params(Params(), find_arm("seed_9"), TASK, None).pretrain.seed == 9
 
 
 def test_results_of_another_budget_or_plan_are_missing(here: Path) -> None:
