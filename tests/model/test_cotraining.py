@@ -10,6 +10,7 @@ import pytest
 import torch
 from learnable import quick_chunks, quick_workspace, tiny_params
 from safetensors.torch import load_file
+from two_ranks import train_on_two_ranks
 
 from psi0 import paths
 from psi0.errors import Psi0Error
@@ -190,6 +191,18 @@ def test_recomputing_and_accumulating_leave_what_they_should(workspace: Path) ->
     for fields in ({"precision": "bfloat16_linear"}, {"ema": 0.9}, {"zero_stage": 2}, {"accumulation": 2}):
         other = run(**fields)
         assert other.keys() == plain.keys() and all(value.isfinite().all() for value in other.values())
+
+
+@pytest.mark.long
+def test_two_ranks_train_to_the_same_weights_whoever_holds_them(workspace: Path) -> None:
+    found = [
+        train_on_two_ranks(stage.posttrain_job(params(ranks=2, zero_stage=zero)), workspace / f"zero-{zero}")
+        for zero in (0, 3)
+    ]
+    for name in ("system1.safetensors", "system2/system2.safetensors"):
+        one, other = (load_file(folder / name) for folder in found)
+        for key, value in one.items():
+            torch.testing.assert_close(value, other[key], atol=2e-3, rtol=0, msg=key)
 
 
 def test_off_nothing_of_it_is_there(workspace: Path) -> None:
