@@ -12,8 +12,9 @@ import torch
 
 from psi0.errors import Psi0Error
 from psi0.export.graphs import Graph, export_graph, graphs_of, make_graphs
-from psi0.export.runtime import load_session
-from psi0.export.static_graphs import INPUTS
+from psi0.export.interface import INPUTS
+from psi0.export.runtime import asked_inputs, load_graph
+from psi0.model import euler
 from psi0.model.policy_folder import load_policy
 from psi0.model.untrained import untrained_expert, untrained_system2
 from psi0.params import load_params
@@ -65,8 +66,9 @@ def subject(folder: Path | None, profile: str | None) -> Subject:
         everything = load_profile(profile)
         system2 = untrained_system2(everything)
         expert = untrained_expert(everything, everything.control.chunk, system2.config.hidden_size)
-        graphs = graphs_of(system2, expert, STATE_SIZE)
-        return Subject(graphs, everything.system1.euler_steps, everything.export.opset)
+        steps = everything.system1.euler_steps
+        graphs = graphs_of(system2, expert, euler.schedule(steps), STATE_SIZE)
+        return Subject(graphs, steps, everything.export.opset)
     raise Psi0Error("give either a policy folder or --profile")
 
 
@@ -110,10 +112,9 @@ def _runner(graph: Graph, runtime: str, threads: int, folder: Path) -> Iterator[
         finally:
             torch.set_num_threads(before)
     else:
-        session = load_session(folder / f"{graph.name}.onnx", threads)
-        wanted = {one.name for one in session.get_inputs()}
+        session = load_graph(folder, graph.name, threads)
         inputs = dict(zip(INPUTS[graph.name], graph.examples, strict=True))
-        fed = {name: value.numpy() for name, value in inputs.items() if name in wanted}
+        fed = {name: inputs[name].numpy() for name in asked_inputs(session)}
         yield lambda: session.run(None, fed)
 
 

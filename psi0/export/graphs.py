@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -19,13 +21,15 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from psi0.errors import Psi0Error
-from psi0.export.static_graphs import INPUTS, OUTPUTS, LanguageGraph, StepGraph, VisionGraph
+from psi0.export.interface import GUIDED, INPUTS, OUTPUTS
+from psi0.export.static_graphs import LanguageGraph, VisionGraph
+from psi0.model import euler
 from psi0.model.guided_field import GuidedField
+from psi0.model.planned_field import PlannedField
 from psi0.model.policy_folder import PolicyFolder
 from psi0.model.system1 import ActionExpert
 from psi0.model.system2 import System2
 
-GRAPHS = ("s2_vision", "s2_language", "s1_step")
 REFUSED_OPERATORS = ("NonZero", "ScatterND", "ScatterElements", "If", "Loop", "Scan", "GatherND")
 """Data-dependent shapes and control flow: TensorRT rejects or slows down on them."""
 EMBEDDED_BYTES = 1 << 30
@@ -52,7 +56,7 @@ class Graph:
     """A network ready for export.
 
     Attributes:
-        name: one of `GRAPHS`, or `s1_guided`.
+        name: one of `psi0.export.interface`.
         module: in evaluation mode.
         examples: inputs of the shapes it will always have.
     """
@@ -75,12 +79,20 @@ class Graph:
 
 def make_graphs(policy: PolicyFolder) -> list[Graph]:
     """The three graphs of a policy, with example inputs, and `s1_guided` where it is run with guidance."""
-    graphs = graphs_of(policy.system2, policy.system1, len(policy.normalizer.state.center))
-    return [*graphs, guided_graph(policy.system1, graphs[-1])] if policy.config.guidance else graphs
+    levels = euler.schedule(policy.config.euler_steps, policy.config.schedule)
+    graphs = graphs_of(policy.system2, policy.system1, levels, len(policy.normalizer.state.center))
+    return [*graphs, guided_graph(graphs[-1])] if policy.config.guidance else graphs
 
 
-def graphs_of(system2: System2, system1: ActionExpert, state_size: int) -> list[Graph]:
-    """The three graphs of two networks that take states of `state_size` numbers, with example inputs."""
+def graphs_of(system2: System2, system1: ActionExpert, levels: NDArray[np.float32], state_size: int) -> list[Graph]:
+    """The three graphs of two networks, with example inputs.
+
+    Args:
+        system2: vision and language.
+        system1: the expert.
+        levels: noise levels at which it will be run, `psi0.model.euler.schedule`.
+        state_size: numbers of a state.
+    """
     system2, system1 = system2.eval(), system1.eval()
     config = system2.config
     draw = torch.Generator().manual_seed(0)
@@ -95,22 +107,26 @@ def graphs_of(system2: System2, system1: ActionExpert, state_size: int) -> list[
     sizes = system1.config
     actions = torch.randn(1, sizes.horizon, sizes.action_size, generator=draw)
     state = torch.randn(1, state_size, generator=draw)
-    time = torch.full((1, sizes.horizon), 0.5)
-    step = Graph("s1_step", StepGraph(system1), (actions, time, state, context, context_mask))
+    index, late = torch.tensor([(len(levels) - 1) // 2]), torch.ones(1, sizes.horizon)
+    # One clean action among the others, so that parity covers both.
+    late[:, 0] = 0
+    field = PlannedField(system1, torch.from_numpy(levels)).eval()
+    step = Graph("s1_step", field, (actions, index, late, state, context, context_mask))
     return [vision, language, step]
 
 
-def guided_graph(system1: ActionExpert, step: Graph) -> Graph:
+def guided_graph(step: Graph) -> Graph:
     """The graph of guided sampling beside that of a plain step: the backward pass, written out as operators."""
+    assert isinstance(step.module, PlannedField)
     draw = torch.Generator().manual_seed(1)
-    actions = step.examples[0]
+    actions, index, _, *seen = step.examples
     target = torch.rand(actions.shape, generator=draw) * 2 - 1
     weight = torch.rand(*actions.shape[:2], 1, generator=draw)
-    examples = (*step.examples, target, weight)
+    examples = (actions, index, *seen, target, weight)
     # Attention in plain operators: a fused one has no backward pass in ONNX.
     with sdpa_kernel(SDPBackend.MATH):
-        module = make_fx(GuidedField(system1.eval()), decomposition_table=_BACKWARD)(*examples)
-    return Graph("s1_guided", module.eval(), examples)
+        module = make_fx(GuidedField(step.module), decomposition_table=_BACKWARD)(*examples)
+    return Graph(GUIDED, module.eval(), examples)
 
 
 def export_graph(graph: Graph, folder: Path, opset: int) -> dict[str, float]:
@@ -119,7 +135,6 @@ def export_graph(graph: Graph, folder: Path, opset: int) -> dict[str, float]:
     Raises:
         Psi0Error: the graph holds an operator of `REFUSED_OPERATORS`, or a shape that is not static.
     """
-    weights = sum(value.numel() * value.element_size() for value in graph.module.state_dict().values())
     with _quiet():
         program = torch.onnx.export(
             graph.module,
@@ -140,6 +155,9 @@ def export_graph(graph: Graph, folder: Path, opset: int) -> dict[str, float]:
     program.model.metadata_props.clear()
     program.model.graph.metadata_props.clear()
     path = folder / f"{graph.name}.onnx"
+    # What the graph holds, not what its module does: the layers that a schedule replaced are left out.
+    constants = (value.const_value for value in program.model.graph.initializers.values())
+    weights = sum(value.nbytes for value in constants if value is not None)
     program.save(path, external_data=weights > EMBEDDED_BYTES)
     check_graph(path)
     return {"nodes": float(len(program.model.graph)), "bytes": float(path.stat().st_size)}

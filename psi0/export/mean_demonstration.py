@@ -71,17 +71,17 @@ def export_mean_demonstration(params: Params, task: str, graph_folder: Path | No
     config = read_config(policy / CONFIG_FILE, PolicyConfig).model_copy(update={"guidance": 0.0})
     scales = Normalizer.from_json(read_json(policy / NORMALIZER_FILE), str(policy / NORMALIZER_FILE))
     sizes = read_config(policy / SYSTEM2_FILE, System2Config)
-    step = MeanStep(mean, scales, config.horizon)
     levels = euler.schedule(config.euler_steps, config.schedule)
+    step = MeanStep(mean, scales, config.horizon, levels)
 
     @torch.no_grad()
     def answer(seen: Observation, noise: NDArray[np.float32]) -> Any:
         prefix = clean_prefix(seen, config.max_delay, scales.action)
         state = torch.from_numpy(scales.state.normalize(seen.state))[None]
 
-        def velocity(actions: NDArray[np.float32], time: NDArray[np.float32]) -> NDArray[np.float32]:
-            nothing = torch.zeros(1, 1, 1)
-            return step(torch.from_numpy(actions), torch.from_numpy(time), state, nothing, nothing[0]).numpy()
+        def velocity(actions: NDArray[np.float32], index: int, late: NDArray[np.float32]) -> NDArray[np.float32]:
+            now, nothing = (torch.tensor([index]), torch.from_numpy(late)), torch.zeros(1, 1, 1)
+            return step(torch.from_numpy(actions), *now, state, nothing, nothing[0]).numpy()
 
         return euler.sample(velocity, noise, levels, prefix)[0]
 
@@ -112,27 +112,31 @@ def mean_demonstration(dataset: LeRobotDataset, limits: Limits) -> MeanDemonstra
 
 
 class MeanStep(nn.Module):
-    """The velocity that leads straight to the mean demonstration's next chunk; see `static_graphs.StepGraph`."""
+    """The velocity that leads straight to the mean demonstration's next chunk; see `psi0.model.planned_field`."""
 
     states: Tensor
     chunks: Tensor
+    levels: Tensor
 
-    def __init__(self, mean: MeanDemonstration, scales: Normalizer, horizon: int) -> None:
+    def __init__(self, mean: MeanDemonstration, scales: Normalizer, horizon: int, levels: NDArray[np.float32]) -> None:
         super().__init__()
         actions = scales.action.normalize(mean.actions)
         rows = np.arange(len(actions))[:, None] + np.arange(horizon)
         self.register_buffer("states", torch.from_numpy(scales.state.normalize(mean.states)))
         self.register_buffer("chunks", torch.from_numpy(actions[np.minimum(rows, len(actions) - 1)]))
 
-    def forward(self, actions: Tensor, time: Tensor, state: Tensor, context: Tensor, context_mask: Tensor) -> Tensor:
-        """Velocity `(1, horizon, 36)`: noise minus action, as the action at noise level `time` shows it."""
-        promised = (time == 0).to(actions.dtype)
+        self.register_buffer("levels", torch.from_numpy(levels))
+
+    def forward(
+        self, actions: Tensor, step: Tensor, late: Tensor, state: Tensor, context: Tensor, context_mask: Tensor
+    ) -> Tensor:
+        """Velocity `(1, horizon, 36)`: noise minus action, as the action at the step's noise level shows it."""
+        promised = 1 - late
         from_promise = (((self.chunks - actions) ** 2).sum(-1) * promised).sum(-1)
         from_state = ((self.states - state) ** 2).sum(-1)
         distance = torch.where(promised.sum() > 0, from_promise, from_state)
         target = torch.index_select(self.chunks, 0, distance.argmin(keepdim=True))
-        level = torch.clamp(time, min=1e-6)[..., None]
-        return (actions - target) / level * (1 - promised)[..., None]
+        return (actions - target) / torch.index_select(self.levels, 0, step) * late[..., None]
 
 
 class Nothing(nn.Module):
@@ -158,5 +162,5 @@ def _graphs(step: MeanStep, sizes: System2Config, horizon: int) -> list[Graph]:
     return [
         Graph("s2_vision", vision, (patches,)),
         Graph("s2_language", language, (*words, *vision(patches))),
-        Graph("s1_step", step, (noise, torch.full((1, horizon), 0.5), state, *language())),
+        Graph("s1_step", step, (noise, torch.tensor([0]), torch.ones(1, horizon), state, *language())),
     ]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from psi0.export.graphs import Graph
+from psi0.export.interface import INPUTS
 from psi0.export.runtime import GraphPolicy
-from psi0.export.static_graphs import INPUTS
 from psi0.files import read_json, write_json
 from psi0.model.normalizer import Normalizer
 from psi0.model.policy_config import PolicyConfig

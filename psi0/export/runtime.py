@@ -12,6 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from psi0.errors import Psi0Error
+from psi0.export.interface import GRAPHS, GUIDED, INPUTS
 from psi0.files import read_json
 from psi0.model import euler, guidance, image, text
 from psi0.model.config import System2Config, read_config
@@ -23,7 +24,6 @@ from psi0.model.prompt import Prompt
 from psi0.policy import Observation
 
 SYSTEM2_FILE = "system2.json"
-_GRAPHS = ("s2_vision", "s2_language", "s1_step")
 Arrays = dict[str, NDArray[np.generic]]
 
 
@@ -46,7 +46,7 @@ class GraphPolicy:
             threads: CPU threads per graph.
 
         Raises:
-            Psi0Error: no manifest, a missing or changed file, another schema version.
+            Psi0Error: no manifest, a missing or changed file, another schema version, a graph with other inputs.
         """
         manifest = check_manifest(folder)
         self.policy_sha256: str = manifest["policy_sha256"]
@@ -58,8 +58,9 @@ class GraphPolicy:
         tokenizer = text.load_text_tokenizer(folder / text.FILE)
         self._prompt = Prompt(tokenizer, self._system2.image_tokens, self._system2.max_text_tokens)
         self._levels = euler.schedule(self.config.euler_steps, self.config.schedule)
-        names = (*_GRAPHS, "s1_guided") if self.config.guidance else _GRAPHS
-        self._sessions = {name: load_session(folder / f"{name}.onnx", threads) for name in names}
+        names = (*GRAPHS, GUIDED) if self.config.guidance else GRAPHS
+        self._sessions = {name: load_graph(folder, name, threads) for name in names}
+        self._asked = {name: asked_inputs(session) for name, session in self._sessions.items()}
         self._noise = np.random.default_rng(0)
 
     def reset(self, seed: int) -> None:
@@ -84,14 +85,14 @@ class GraphPolicy:
         state = self.normalizer.state.normalize(observation.state)[None]
         fixed = {"state": state, "context": context, "context_mask": mask}
 
-        def velocity(actions: NDArray[np.float32], time: NDArray[np.float32]) -> NDArray[np.float32]:
-            return self._run("s1_step", {"actions": actions, "time": time, **fixed})[0]
+        def velocity(actions: NDArray[np.float32], step: int, late: NDArray[np.float32]) -> NDArray[np.float32]:
+            return self._run("s1_step", {"actions": actions, "step": np.array([step]), "late": late, **fixed})[0]
 
         def field(
-            actions: NDArray[np.float32], time: NDArray[np.float32], promised: guidance.Promise
+            actions: NDArray[np.float32], step: int, promised: guidance.Promise
         ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             towards: Arrays = {"target": promised.target, "weight": promised.weight}
-            velocity, pull = self._run("s1_guided", {"actions": actions, "time": time, **fixed, **towards})
+            velocity, pull = self._run(GUIDED, {"actions": actions, "step": np.array([step]), **fixed, **towards})
             return velocity, pull
 
         config, scale = self.config, self.normalizer.action
@@ -115,7 +116,28 @@ class GraphPolicy:
         return read[0], read[1]
 
     def _run(self, name: str, inputs: Arrays) -> list[NDArray[np.float32]]:
-        return self._sessions[name].run(None, inputs)
+        return self._sessions[name].run(None, {asked: inputs[asked] for asked in self._asked[name]})
+
+
+def load_graph(folder: Path, name: str, threads: int) -> onnxruntime.InferenceSession:
+    """A graph of a folder, ready to run. Raises `Psi0Error` when it cannot be loaded or asks for other inputs.
+
+    A graph may lack an input that it makes no use of, but not ask for one that nobody feeds.
+    """
+    file = folder / f"{name}.onnx"
+    session = load_session(file, threads)
+    asked = asked_inputs(session)
+    if not set(asked) <= set(INPUTS[name]):
+        raise Psi0Error(
+            f"{file} takes {', '.join(asked)}, this psi0 feeds {', '.join(INPUTS[name])}: another version wrote it;"
+            " export the policy again, or play a bundle with the psi0 that wrote it"
+        )
+    return session
+
+
+def asked_inputs(session: onnxruntime.InferenceSession) -> list[str]:
+    """Names of a graph's inputs."""
+    return [one.name for one in session.get_inputs()]
 
 
 def load_session(file: Path, threads: int) -> onnxruntime.InferenceSession:

@@ -1,8 +1,7 @@
-"""The three networks as modules of static shape, one observation at a time: what becomes ONNX.
+"""System-2 as modules of static shape, one observation at a time: what becomes `s2_vision` and `s2_language`.
 
-`s2_vision` and `s2_language` run once per chunk, `s1_step` once per Euler step; under guidance `s1_guided` does in its
-place (`psi0.model.guided_field`). The sampler's loop stays on the host, because an unrolled graph repeats every weight.
-Inputs and outputs are named in `INPUTS` and `OUTPUTS`.
+System-1's graphs are `psi0.model.planned_field` and `psi0.model.guided_field`. The sampler's loop stays on the host,
+because an unrolled graph repeats every weight. Inputs and outputs are named in `psi0.export.interface`.
 """
 
 import torch
@@ -10,22 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from psi0.model.qwen import ConvolutionalStem
-from psi0.model.system1 import ActionExpert
 from psi0.model.system2 import System2
-
-INPUTS = {
-    "s2_vision": ("patches",),
-    "s2_language": ("text_ids", "text_mask", "image_tokens", "deepstack"),
-    "s1_step": ("actions", "time", "state", "context", "context_mask"),
-    "s1_guided": ("actions", "time", "state", "context", "context_mask", "target", "weight"),
-}
-OUTPUTS = {
-    "s2_vision": ("image_tokens", "deepstack"),
-    "s2_language": ("context", "context_mask", "key_points"),
-    "s1_step": ("velocity",),
-    "s1_guided": ("velocity", "pull"),
-}
-"""Without a key-point head, `s2_language` has no third output."""
 
 
 class LinearPatches(nn.Module):
@@ -84,15 +68,3 @@ class LanguageGraph(nn.Module):
         seen = self.system2.with_key_points(hidden, text_mask > 0.5)
         mask = seen.mask.to(hidden.dtype)
         return (seen.hidden, mask) if seen.key_points is None else (seen.hidden, mask, seen.key_points)
-
-
-class StepGraph(nn.Module):
-    """One evaluation of the velocity field: noisy actions, a noise level per step, state and context."""
-
-    def __init__(self, system1: ActionExpert) -> None:
-        super().__init__()
-        self.system1 = system1
-
-    def forward(self, actions: Tensor, time: Tensor, state: Tensor, context: Tensor, context_mask: Tensor) -> Tensor:
-        """Velocity `(1, horizon, 36)`."""
-        return self.system1.velocity(actions, time, context, context_mask > 0.5, state)

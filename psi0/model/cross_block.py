@@ -28,9 +28,10 @@ class CrossBlock(nn.Module):
         self.context_out = nn.Linear(hidden_size, hidden_size)
         self.feed_forward = FeedForward(hidden_size)
 
-    def modulate(self, action_time: Tensor, observation_time: Tensor, late: Tensor | None) -> BlockModulation:
-        """What the noise level does to the action tokens, from activated time embeddings; nothing to the others."""
-        return per_action(self.modulation(action_time), late).chunk(_VECTORS, dim=-1), ()
+    def modulate(self, action_time: Tensor, observation_time: Tensor, rows: Tensor | None) -> BlockModulation:
+        """Shift, gain and gate of each part of the action tokens, from activated time embeddings; nothing of others."""
+        chunks = per_action(self.modulation(action_time), rows).chunk(_VECTORS, dim=-1)
+        return tuple(1 + chunk if number % 3 == 1 else chunk for number, chunk in enumerate(chunks)), ()
 
     def forward(
         self, actions: Tensor, observations: Tensor, modulation: BlockModulation, mask: Tensor | None

@@ -4,14 +4,16 @@ Noise level 1 is pure noise, 0 is the action (the published convention); the vel
 """
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Velocity = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
-"""(noisy actions `(1, horizon, dims)`, noise level per step `(1, horizon)`) -> velocity of the actions' shape."""
+Velocity = Callable[[NDArray[np.float32], int, NDArray[np.float32]], NDArray[np.float32]]
+"""(noisy actions `(1, horizon, dims)`, index into the schedule, late `(1, horizon)`) -> velocity of the actions' shape.
+
+Late is 1 where an action has the noise level at that index, 0 where it is clean (level 0).
+"""
 Schedule = Literal["uniform", "published"]
 
 
@@ -43,12 +45,12 @@ def sample(
     """
     actions = noise.astype(np.float32, copy=True)
     clean = 0 if prefix is None else min(len(prefix), noise.shape[1])
-    for level, following in pairwise(levels):
+    late = np.ones(noise.shape[:2], np.float32)
+    late[:, :clean] = 0.0
+    for step, change in enumerate(np.diff(levels)):
         if prefix is not None:
             actions[0, :clean] = prefix[:clean]
-        times = np.full(noise.shape[:2], level, np.float32)
-        times[:, :clean] = 0.0
-        actions = actions + (following - level) * velocity(actions, times)
+        actions = actions + change * velocity(actions, step, late)
     if prefix is not None:
         actions[0, :clean] = prefix[:clean]
     return actions

@@ -8,7 +8,6 @@ here the noise level runs from 1 to 0, so its time is 1 minus ours and its veloc
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +29,8 @@ class Promise:
     weight: NDArray[np.float32]
 
 
-Field = Callable[[NDArray[np.float32], NDArray[np.float32], Promise], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""(noisy actions `(1, horizon, dims)`, noise level `(1, horizon)`, promise) -> velocity and pull, both like actions."""
+Field = Callable[[NDArray[np.float32], int, Promise], tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""(noisy actions `(1, horizon, dims)`, index into the schedule, promise) -> velocity and pull, both like actions."""
 
 
 def soft_mask(delay: int, rest: int, horizon: int) -> NDArray[np.float32]:
@@ -84,8 +83,8 @@ def sample_guided(
         largest: beta, the clip of the guidance weight; 0 gives what `psi0.model.euler.sample` gives.
     """
     actions = noise.astype(np.float32, copy=True)
-    for level, following in pairwise(levels):
-        velocity, pull = field(actions, np.full(noise.shape[:2], level, np.float32), promised)
-        guided = velocity - np.float32(strength(float(level), largest)) * pull
-        actions = actions + (following - level) * guided
+    for step, change in enumerate(np.diff(levels)):
+        velocity, pull = field(actions, step, promised)
+        guided = velocity - np.float32(strength(float(levels[step]), largest)) * pull
+        actions = actions + change * guided
     return actions

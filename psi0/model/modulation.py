@@ -10,11 +10,14 @@ BlockModulation = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 """What a noise level decides in one block: vectors for the action tokens, then for the observation tokens (or none)."""
 
 
-def modulated(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Normalised tokens `(batch, tokens, hidden)`, scaled by `1 + scale` and shifted."""
-    return torch.addcmul(shift, functional.layer_norm(tokens, tokens.shape[-1:], eps=NORM_EPSILON), 1 + scale)
+def modulated(tokens: Tensor, shift: Tensor, gain: Tensor) -> Tensor:
+    """Normalised tokens `(batch, tokens, hidden)`, scaled by `gain` (1 plus the published scale) and shifted."""
+    return torch.addcmul(shift, functional.layer_norm(tokens, tokens.shape[-1:], eps=NORM_EPSILON), gain)
 
 
-def per_action(pair: Tensor, late: Tensor | None) -> Tensor:
-    """Of two rows `(batch, 2, numbers)` the first for late actions, the second for the others; as they are if None."""
-    return pair if late is None else torch.where(late[..., None], pair[:, :1], pair[:, 1:])
+def per_action(levels: Tensor, rows: Tensor | None) -> Tensor:
+    """Of numbers per level `(levels, 1, numbers)` those of the levels `(batch, horizon)`; as they are if None.
+
+    A look-up: its gradient is one pass over that of the actions, where choosing by a mask takes four.
+    """
+    return levels if rows is None else functional.embedding(rows, levels[:, 0])

@@ -72,18 +72,24 @@ class Stream(nn.Module):
             self.out = nn.Linear(hidden_size, hidden_size)
             self.feed_forward = FeedForward(hidden_size)
 
-    def modulate(self, time: Tensor, late: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Modulation vectors from the activated time embedding `(batch, 1 or tokens, hidden)`; see `per_action`."""
-        chunks = per_action(self.modulation(time), late).chunk(2 if self.context_only else 6, dim=-1)
-        # The published last block stores scale before shift (AdaLayerNormContinuous), the others shift before scale.
-        return (chunks[1], chunks[0]) if self.context_only else chunks
+    def modulate(self, time: Tensor, rows: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Shift, gain, gate of attention, then of the MLP; shift and gain alone if `context_only`.
 
-    def attend(self, tokens: Tensor, modulation: tuple[Tensor, ...]) -> list[Tensor]:
-        """Keys, values and, unless `context_only`, queries: each `(batch, heads, tokens, size)`."""
-        normed = modulated(tokens, modulation[0], modulation[1])
-        batch, count, size = tokens.shape
-        parts = self.project(normed).view(batch, count, -1, self.heads, size // self.heads)
-        return list(parts.permute(2, 0, 3, 1, 4).unbind(0))
+        Args:
+            time: activated time embedding `(batch, 1 or tokens, hidden)`.
+            rows: see `per_action`.
+        """
+        chunks = per_action(self.modulation(time), rows).chunk(2 if self.context_only else 6, dim=-1)
+        if self.context_only:
+            # The published last block stores scale before shift (AdaLayerNormContinuous), the others shift first.
+            scale, shift = chunks
+            return shift, 1 + scale
+        shift, scale, gate, inner_shift, inner_scale, inner_gate = chunks
+        return shift, 1 + scale, gate, inner_shift, 1 + inner_scale, inner_gate
+
+    def attend(self, tokens: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
+        """Keys, values and, unless `context_only`, queries beside each other: `(batch, tokens, 2 or 3 hidden)`."""
+        return self.project(modulated(tokens, modulation[0], modulation[1]))
 
     def update(self, tokens: Tensor, attended: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
         """Add what attention and the MLP found to the tokens `(batch, tokens, hidden)`."""
@@ -99,9 +105,9 @@ class Block(nn.Module):
         self.action = Stream(hidden_size, heads)
         self.observation = Stream(hidden_size, heads, context_only=last)
 
-    def modulate(self, action_time: Tensor, observation_time: Tensor, late: Tensor | None) -> BlockModulation:
+    def modulate(self, action_time: Tensor, observation_time: Tensor, rows: Tensor | None) -> BlockModulation:
         """What the noise level does to both streams, from activated time embeddings `(batch, 1 or tokens, hidden)`."""
-        return self.action.modulate(action_time, late), self.observation.modulate(observation_time)
+        return self.action.modulate(action_time, rows), self.observation.modulate(observation_time)
 
     def forward(
         self, actions: Tensor, observations: Tensor, modulation: BlockModulation, mask: Tensor | None
@@ -109,20 +115,31 @@ class Block(nn.Module):
         """Update both streams; `mask` is additive, `(batch, 1, 1, actions + observations)`."""
         action_parts, parts = modulation
         own, other = self.action.attend(actions, action_parts), self.observation.attend(observations, parts)
-        key, value = torch.cat([own[0], other[0]], dim=2), torch.cat([own[1], other[1]], dim=2)
-        query = own[2] if self.observation.context_only else torch.cat([own[2], other[2]], dim=2)
+        if self.observation.context_only:
+            own, query = own.split([other.shape[-1], own.shape[-1] - other.shape[-1]], dim=-1)
+            key, value = self._by_head(torch.cat([own, other], dim=1), 2)
+            (query,) = self._by_head(query, 1)
+        else:
+            key, value, query = self._by_head(torch.cat([own, other], dim=1), 3)
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         attended = attended.transpose(1, 2).flatten(2)
-        count = actions.shape[1]
-        actions = self.action.update(actions, attended[:, :count], action_parts)
-        if not self.observation.context_only:
-            observations = self.observation.update(observations, attended[:, count:], parts)
-        return actions, observations
+        if self.observation.context_only:
+            return self.action.update(actions, attended, action_parts), observations
+        for_actions, for_observations = attended.split([actions.shape[1], observations.shape[1]], dim=1)
+        return (
+            self.action.update(actions, for_actions, action_parts),
+            self.observation.update(observations, for_observations, parts),
+        )
+
+    def _by_head(self, joint: Tensor, parts: int) -> list[Tensor]:
+        """Of `(batch, tokens, parts hidden)` each part as `(batch, heads, tokens, size)`."""
+        split = joint.view(*joint.shape[:2], parts, self.action.heads, -1)
+        return list(split.permute(2, 0, 3, 1, 4).unbind(0))
 
 
 @dataclass(frozen=True)
 class Modulation:
-    """All that a noise level decides: shifts, scales and gates per block, then shift and scale of the output."""
+    """All that a noise level decides: shifts, gains and gates per block, then shift and scale of the output."""
 
     blocks: tuple[BlockModulation, ...]
     out: tuple[Tensor, Tensor]
@@ -212,19 +229,21 @@ class ActionExpert(nn.Module):
     def modulate(self, time: Tensor, late: Tensor | None = None) -> Modulation:
         """All that depends on noise levels alone; `time` and `late` as `velocity` takes them.
 
-        A chunk with a clean prefix has two levels, so two modulations per sample are computed, not one per action.
+        Chunks with clean prefixes have one level each and level 0 in common: one modulation per sample is computed and
+        one more, not one per action.
         """
-        levels = time[:, None] if time.ndim == 1 else time
+        levels, rows = time[:, None] if time.ndim == 1 else time, None
         if late is not None:
-            levels = torch.cat([levels, torch.zeros_like(levels)], dim=1)
+            rows = torch.where(late, torch.arange(len(late), device=late.device)[:, None], len(late))
+            levels = functional.pad(levels, (0, 0, 0, 1))
         action_time = functional.silu(self.time(levels))
-        observation_time = action_time[:, :1] if late is not None else action_time[:, -1:]
+        observation_time = action_time[: len(time), -1:]
         blocks = tuple(
-            block.modulate(action_time, observation_time, late)
+            block.modulate(action_time, observation_time, rows)
             for block in self.blocks
             if isinstance(block, Block | CrossBlock)
         )
-        shift, scale = per_action(self.out_modulation(action_time), late).chunk(2, dim=-1)
+        shift, scale = per_action(self.out_modulation(action_time), rows).chunk(2, dim=-1)
         return Modulation(blocks, (shift, scale))
 
     def forward(self, actions: Tensor, observations: Tensor, modulation: Modulation, mask: Tensor | None) -> Tensor:

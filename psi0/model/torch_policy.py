@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from psi0.model import euler, guidance
 from psi0.model.flow import sample_actions
 from psi0.model.guided_field import GuidedField
+from psi0.model.planned_field import PlannedField
 from psi0.model.policy_folder import PolicyFolder, load_policy
 from psi0.model.prefix import clean_prefix
 from psi0.policy import Observation
@@ -27,7 +28,9 @@ class TorchPolicy:
         self._prompt = self.parts.system2.make_prompt(self.parts.tokenizer)
         config = self.parts.config
         self._levels = euler.schedule(config.euler_steps, config.schedule)
-        self._field = GuidedField(self.parts.system1)
+        self._field = None
+        if config.guidance:
+            self._field = GuidedField(PlannedField(self.parts.system1, torch.from_numpy(self._levels)))
         self._noise = np.random.default_rng(0)
 
     def reset(self, seed: int) -> None:
@@ -53,10 +56,10 @@ class TorchPolicy:
         image = torch.from_numpy(np.ascontiguousarray(observation.head_camera))[None]
         seen = parts.system2.encode(image, torch.from_numpy(batch.ids), torch.from_numpy(batch.mask))
         state = torch.from_numpy(parts.normalizer.state.normalize(observation.state))[None]
-        if parts.config.guidance:
+        if self._field is not None:
             promised = guidance.promise(observation, parts.config.horizon, scale)
             if promised is not None:
-                return self._guided(noise, promised, state, seen.hidden, seen.mask.float())
+                return self._guided(self._field, noise, promised, state, seen.hidden, seen.mask.float())
             prefix = None
         else:
             prefix = clean_prefix(observation, parts.config.max_delay, scale)
@@ -72,13 +75,13 @@ class TorchPolicy:
         return actions[0].numpy()
 
     def _guided(
-        self, noise: NDArray[np.float32], promised: guidance.Promise, *seen: torch.Tensor
+        self, field: GuidedField, noise: NDArray[np.float32], promised: guidance.Promise, *seen: torch.Tensor
     ) -> NDArray[np.float32]:
-        def field(
-            actions: NDArray[np.float32], time: NDArray[np.float32], promised: guidance.Promise
+        def at(
+            actions: NDArray[np.float32], step: int, promised: guidance.Promise
         ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             target, weight = torch.from_numpy(promised.target), torch.from_numpy(promised.weight)
-            velocity, pull = self._field(torch.from_numpy(actions), torch.from_numpy(time), *seen, target, weight)
+            velocity, pull = field(torch.from_numpy(actions), torch.tensor([step]), *seen, target, weight)
             return velocity.numpy(), pull.numpy()
 
-        return guidance.sample_guided(field, noise, self._levels, promised, self.parts.config.guidance)[0]
+        return guidance.sample_guided(at, noise, self._levels, promised, self.parts.config.guidance)[0]

@@ -13,6 +13,7 @@ import pytest
 from psi0.errors import Psi0Error
 from psi0.export.engine.build import build_engine, read_record
 from psi0.export.engine.targets import engine_key
+from psi0.export.interface import INPUTS
 from psi0.export.parity import load_golden, policy_errors
 from psi0.export.runtime import GraphPolicy
 from psi0.export.stage import export_folder
@@ -157,6 +158,31 @@ def test_changed_graphs_are_refused(graphs: Path, tmp_path: Path) -> None:
     (copy / "s1_step.onnx").write_bytes(content)
     with pytest.raises(Psi0Error, match=r"s1_step\.onnx"):
         GraphPolicy(copy)
+
+
+def test_graphs_with_other_inputs_are_refused(graphs: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(graphs, tmp_path / "copy"))
+    model = onnx.load(str(copy / "s1_step.onnx"))
+    (renamed,) = (value for value in model.graph.input if value.name == "late")
+    renamed.name = "time"
+    for node in model.graph.node:
+        node.input[:] = ["time" if name == "late" else name for name in node.input]
+    onnx.save(model, str(copy / "s1_step.onnx"))
+    manifest.write_manifest(copy, policy_sha256="0" * 64)
+    with pytest.raises(Psi0Error, match=r"s1_step\.onnx takes actions, step, time, .*export the policy again.*bundle"):
+        GraphPolicy(copy)
+
+
+def test_the_step_holds_what_a_schedule_decides_and_not_the_layers_that_decide_it(
+    graphs: Path, policy: PolicyFolder
+) -> None:
+    held = {tuple(tensor.dims): tensor for tensor in onnx.load(str(graphs / "s1_step.onnx")).graph.initializer}
+    size, rows = policy.system1.config.hidden_size, policy.config.euler_steps + 1
+    assert not held.keys() & {(6 * size, size), (size, 6 * size)}
+    # Two blocks and the output: shift, scale and gate twice per block, shift and scale at the end.
+    assert (rows, (2 * 6 + 2) * size) in held
+    names = [value.name for value in onnx.load(str(graphs / "s1_step.onnx")).graph.input]
+    assert tuple(names) == INPUTS["s1_step"]
 
 
 def test_engines_compile_without_a_gpu(graphs: Path, tmp_path: Path) -> None:

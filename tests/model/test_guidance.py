@@ -60,11 +60,12 @@ def test_no_guidance_is_the_plain_sampler(policy: PolicyFolder) -> None:
     noise = draw.standard_normal((1, 8, 36), dtype=np.float32)
     levels = euler.schedule(4)
 
-    def velocity(actions: NDArray[np.float32], time: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.tanh(actions) * time[..., None]
+    def velocity(actions: NDArray[np.float32], step: int, late: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.tanh(actions) * levels[step] * late[..., None]
 
     promised = guidance.Promise(np.ones((1, 8, 36), np.float32), np.ones((1, 8, 1), np.float32))
-    found = guidance.sample_guided(lambda a, t, p: (velocity(a, t), p.target - a), noise, levels, promised, 0.0)
+    late = np.ones((1, 8), np.float32)
+    found = guidance.sample_guided(lambda a, s, p: (velocity(a, s, late), p.target - a), noise, levels, promised, 0.0)
     assert np.array_equal(found, euler.sample(velocity, noise, levels))
     # A weight of next to nothing hardly moves the policy's answer from that without any prefix.
     free = chunk(policy, observe(policy, 0, 6))

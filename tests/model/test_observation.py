@@ -174,22 +174,22 @@ def test_published_schedule_and_a_straight_flow() -> None:
     np.testing.assert_allclose(levels, expected, atol=1e-6)
     target, noise = np.full((1, 4, 2), 0.3, np.float32), np.ones((1, 4, 2), np.float32)
     for kind in ("uniform", "published"):
-        found = euler.sample(lambda actions, times: noise - target, noise, euler.schedule(5, kind))
+        found = euler.sample(lambda actions, step, late: noise - target, noise, euler.schedule(5, kind))
         np.testing.assert_allclose(found, target, atol=1e-6)
 
 
 def test_the_prefix_is_clean_at_every_step() -> None:
-    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    seen: list[tuple[np.ndarray, int, np.ndarray]] = []
 
-    def velocity(actions: np.ndarray, times: np.ndarray) -> np.ndarray:
-        seen.append((actions.copy(), times.copy()))
+    def velocity(actions: np.ndarray, step: int, late: np.ndarray) -> np.ndarray:
+        seen.append((actions.copy(), step, late.copy()))
         return np.ones_like(actions)
 
     prefix = np.full((2, 3), 0.25, np.float32)
     found = euler.sample(velocity, np.zeros((1, 5, 3), np.float32), euler.schedule(4), prefix)
-    assert np.array_equal(found[0, :2], prefix) and len(seen) == 4
-    for actions, times in seen:
-        assert np.array_equal(actions[0, :2], prefix) and (times[0, :2] == 0).all() and (times[0, 2:] > 0).all()
+    assert np.array_equal(found[0, :2], prefix) and [step for _, step, _ in seen] == [0, 1, 2, 3]
+    for actions, _, late in seen:
+        assert np.array_equal(actions[0, :2], prefix) and late.tolist() == [[0, 0, 1, 1, 1]]
     assert euler.sample(velocity, np.zeros((1, 2, 3), np.float32), euler.schedule(2), np.ones((9, 3))).shape == (
         1,
         2,

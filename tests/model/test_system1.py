@@ -28,8 +28,14 @@ def test_one_time_for_all_steps_may_be_given_once(expert: ActionExpert) -> None:
 def test_a_clean_prefix_may_be_told_by_its_length_or_by_its_times(expert: ActionExpert) -> None:
     actions, context, state = torch.randn(2, 6, 36), torch.randn(2, 5, 24), torch.randn(2, 32)
     level, late = torch.tensor([0.2, 0.9]), torch.arange(6) >= torch.tensor([[2], [0]])
-    told = expert.velocity(actions, level, context, None, state, late)
-    torch.testing.assert_close(told, expert.velocity(actions, level[:, None] * late, context, None, state))
+
+    def learned(*how: torch.Tensor) -> list[torch.Tensor]:
+        expert.zero_grad()
+        velocity = expert.velocity(actions, how[0], context, None, state, *how[1:])
+        velocity.square().sum().backward()
+        return [velocity.detach(), *(p.grad for p in expert.parameters() if p.grad is not None)]
+
+    torch.testing.assert_close(learned(level, late), learned(level[:, None] * late))
 
 
 def test_masked_context_changes_nothing(expert: ActionExpert) -> None:

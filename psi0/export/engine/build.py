@@ -8,13 +8,12 @@ from pydantic import Field
 from psi0.errors import Psi0Error
 from psi0.export.engine.compiler import Compiler
 from psi0.export.engine.targets import PRECISION, engine_key, get_target
+from psi0.export.interface import GRAPHS, GUIDED
 from psi0.files import publish_folder, read_json, sha256_file, write_bytes, write_json
 from psi0.model.config import ModelConfig, parse_config
 from psi0.model.manifest import check_manifest
 
 RECORD = "engine.json"
-GRAPHS = ("s2_vision", "s2_language", "s1_step")
-GUIDED = "s1_guided"
 Status = Literal["compiled", "executed", "absent"]
 
 

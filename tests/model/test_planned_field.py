@@ -1,0 +1,46 @@
+"""A planned field is the expert at the levels of its schedule, number for number."""
+
+import pytest
+import torch
+
+from psi0 import params
+from psi0.model import euler
+from psi0.model.planned_field import PlannedField
+from psi0.model.system1 import ActionExpert
+
+LEVELS = torch.from_numpy(euler.schedule(4))
+
+
+@pytest.fixture(scope="module")
+def expert() -> ActionExpert:
+    return ActionExpert.create(params.System1(hidden_size=32), horizon=6, context_size=24, seed=0).eval()
+
+
+@pytest.mark.parametrize("clean", [0, 1, 6])
+@pytest.mark.parametrize("step", range(4))
+@torch.no_grad()
+def test_it_is_the_expert_at_a_level(expert: ActionExpert, step: int, clean: int) -> None:
+    actions, context, state = torch.randn(2, 6, 36), torch.randn(2, 5, 24), torch.randn(2, 32)
+    seen, late = torch.tensor([[True] * 5, [True] * 3 + [False] * 2]), (torch.arange(6) >= clean).expand(2, 6)
+    expected = expert.velocity(actions, LEVELS[step].expand(2), context, seen, state, late)
+    field = PlannedField(expert, LEVELS)
+    found = field(actions, torch.tensor([step]), late.float(), state, context, seen.float())
+    torch.testing.assert_close(found, expected)
+    if not clean:
+        free = field.velocity(actions, field.modulation(torch.tensor([step])), state, context, seen.float())
+        torch.testing.assert_close(free, expected)
+
+
+@torch.no_grad()
+def test_it_computes_nothing_of_a_level_again(expert: ActionExpert) -> None:
+    def broken(*_: object) -> None:
+        raise AssertionError("computed from a level")
+
+    field = PlannedField(expert, LEVELS)
+    layers = [layer for name, layer in expert.named_modules() if "modulation" in name or name == "time"]
+    hooks = [layer.register_forward_pre_hook(broken) for layer in layers]
+    inputs = (torch.randn(1, 6, 36), torch.tensor([1]), torch.ones(1, 6), torch.randn(1, 32), torch.randn(1, 5, 24))
+    assert field(*inputs, torch.ones(1, 5)).shape == (1, 6, 36)
+    for hook in hooks:
+        hook.remove()
+    assert len(hooks) == 2 * expert.config.blocks + 2
