@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -33,7 +34,9 @@ from psi0.model.system2 import System2
 REFUSED_OPERATORS = ("NonZero", "ScatterND", "ScatterElements", "If", "Loop", "Scan", "GatherND")
 """Data-dependent shapes and control flow: TensorRT rejects or slows down on them."""
 EMBEDDED_BYTES = 1 << 30
-"""Weights beyond this go to a file beside the graph; protobuf ends at 2 GiB."""
+"""Graphs with more weights than this keep them in a file beside them; protobuf ends at 2 GiB."""
+SMALL_BYTES = 1 << 16
+"""Constants up to this stay in the graph: ONNX Runtime needs those that decide shapes when it reads it."""
 
 
 def _padded(gradient: Tensor, sizes: list[int], axis: int, start: int, end: int, step: int) -> Tensor:
@@ -155,12 +158,14 @@ def export_graph(graph: Graph, folder: Path, opset: int) -> dict[str, float]:
     program.model.metadata_props.clear()
     program.model.graph.metadata_props.clear()
     path = folder / f"{graph.name}.onnx"
-    # What the graph holds, not what its module does: the layers that a schedule replaced are left out.
+    # What the graph holds, not what its module does: layers that nothing calls are left out.
     constants = (value.const_value for value in program.model.graph.initializers.values())
     weights = sum(value.nbytes for value in constants if value is not None)
-    program.save(path, external_data=weights > EMBEDDED_BYTES)
+    beside = f"{path.name}.data" if weights > EMBEDDED_BYTES else None
+    onnx_ir.save(program.model, path, external_data=beside, size_threshold_bytes=SMALL_BYTES)
     check_graph(path)
-    return {"nodes": float(len(program.model.graph)), "bytes": float(path.stat().st_size)}
+    size = sum(file.stat().st_size for file in folder.glob(f"{path.name}*"))
+    return {"nodes": float(len(program.model.graph)), "bytes": float(size)}
 
 
 def check_graph(path: Path) -> None:

@@ -1,9 +1,13 @@
 """A planned field is the expert at the levels of its schedule, number for number."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from psi0 import params
+from psi0.export import graphs
+from psi0.export.parity import graph_error
 from psi0.model import euler
 from psi0.model.planned_field import PlannedField
 from psi0.model.system1 import ActionExpert
@@ -44,3 +48,16 @@ def test_it_computes_nothing_of_a_level_again(expert: ActionExpert) -> None:
     for hook in hooks:
         hook.remove()
     assert len(hooks) == 2 * expert.config.blocks + 2
+
+
+def test_weights_may_lie_beside_the_graph(
+    expert: ActionExpert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "EMBEDDED_BYTES", 0)
+    monkeypatch.setattr(graphs, "SMALL_BYTES", 1 << 10)
+    now = (torch.randn(1, 6, 36), torch.tensor([1]), torch.ones(1, 6))
+    inputs = (*now, torch.randn(1, 32), torch.randn(1, 5, 24), torch.ones(1, 5))
+    graph = graphs.Graph("s1_step", PlannedField(expert, LEVELS).eval(), inputs)
+    graphs.export_graph(graph, tmp_path, 20)
+    assert (tmp_path / "s1_step.onnx.data").stat().st_size > (tmp_path / "s1_step.onnx").stat().st_size
+    assert graph_error(graph, tmp_path / "s1_step.onnx") < 1e-5
