@@ -22,7 +22,7 @@ from psi0.model.system2 import System2
 from psi0.params import Params
 from psi0.settings import settings
 from psi0.train import stage
-from psi0.train.augmentation import Augmentation
+from psi0.train.augmentation import SAME_COLORS, Augmentation
 from psi0.train.cotraining import TOKENS, Cotraining, PairSamples
 from psi0.train.next_tokens import TokenSamples
 from psi0.train.worker import train_here
@@ -119,7 +119,9 @@ def test_a_batch_is_a_function_of_its_rows(workspace: Path) -> None:
 def test_both_images_are_augmented(workspace: Path) -> None:
     own = recipe()
     rows = pairs(own).training[[5, 70]]
-    moved = Augmentation(np.array([[3, 0], [0, 2]]), np.ones((2, 3), np.float32), np.zeros((2, 32), np.float32))
+    moved = Augmentation(
+        np.array([[3, 0], [0, 2]]), np.array([SAME_COLORS] * 2, np.float32), np.zeros((2, 32), np.float32)
+    )
     plain, changed = pairs(own).batch(rows, None), pairs(own).batch(rows, moved)
     for name in ("images", TOKENS + "images"):
         assert torch.equal(changed[name][0, :, 3:], plain[name][0, :, :-3])
