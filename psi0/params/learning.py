@@ -127,7 +127,9 @@ class Training(Block):
         "off", description="`auto`: torch.compile of every transformer block where a GPU computes; CPUs compile nothing"
     )
     image_shift: Natural = Field(2, description="Random image shift [pixels]")
-    color_jitter: Share = Field(0.0, description="Jitter of brightness, contrast, saturation, and a quarter of it of hue (0.2 as published)")
+    color_jitter: Share = Field(
+        0.0, description="Jitter of brightness, contrast, saturation, and a quarter of it of hue (0.2 as published)"
+    )
     validation_share: Share = Field(0.1, description="Share of episodes held out for the loss that is reported")
     validation_every: Positive = Field(250, description="Steps between validations")
     checkpoint_every: Positive = Field(500, description="Steps between checkpoints")
@@ -232,7 +234,9 @@ class Finetune(ChunkTraining):
     batch: Positive = Field(32, description="Global batch: samples per optimiser step over all ranks")
     zero_stage: Annotated[int, Field(ge=0, le=3)] = Field(0, description="DeepSpeed ZeRO stage")
     image_shift: Natural = Field(4, description="Random image shift [pixels]")
-    color_jitter: Share = Field(0.1, description="Jitter of brightness, contrast, saturation, and a quarter of it of hue (0.2 as published)")
+    color_jitter: Share = Field(
+        0.1, description="Jitter of brightness, contrast, saturation, and a quarter of it of hue (0.2 as published)"
+    )
     validation_share: Share = Field(0.05, description="Share of episodes held out for the loss that is reported")
     validation_every: Positive = Field(500, description="Steps between validations")
     tune_system2: bool = Field(True, description="Tiny scale: System-2 learns too (frozen in the paper)")
