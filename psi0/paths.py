@@ -10,6 +10,8 @@ PREPARED_HUMANOID_EVERYDAY = Path("data/prepared/humanoid_everyday")
 TOKENIZER = Path("models/tokenizer")
 SYSTEM2 = Path("models/system2")
 SYSTEM1 = Path("models/system1")
+COTRAINED_SYSTEM2 = SYSTEM1 / "system2"
+"""System-2 as stage 2 leaves it where it learns there (`posttrain.cotrain`); otherwise there is none."""
 
 
 def raw_demonstrations(task: str) -> Path:

@@ -5,11 +5,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from psi0.ablation.ladder import ARMS, REFERENCE, Arm, arm_params
+from psi0.ablation.ladder import ARMS, REFERENCE, SEEDS, Arm, arm_params
 from psi0.errors import Psi0Error
 from psi0.evaluate.arms_text import alone, failures, success
 from psi0.evaluate.plan import delay_steps, register
-from psi0.evaluate.schemas import SCHEMA_VERSION, Evaluation, read_record
+from psi0.evaluate.schemas import SCHEMA_VERSION, Evaluation, Verdict, read_record
 from psi0.files import sha256_json, write_text
 from psi0.lineage import fingerprint_code
 from psi0.params import Params, check_task
@@ -22,7 +22,7 @@ _HEAD = """# The ladder on {task}
 `psi0 ablate run --task {task}{steps}` made the arms and `psi0 ablate table` this page. Where nothing else is said an
 arm fine-tunes for {budget:,} steps. All meet the same seeds, which follow from the plan `{plan}`, once with {delay}
 control steps of inference delay and once with none. *Alone* counts seeds on which only that arm, or only the recipe,
-succeeded with delay (two-sided exact McNemar test). One training seed per arm.
+succeeded with delay (two-sided exact McNemar test). Arms have one training seed each.
 
 | Arm | Success, delayed | 95 % Wilson interval | Alone, the recipe alone (p) | Failures | Success, no delay | 95 % |
 |---|---|---|---|---|---|---|
@@ -41,6 +41,7 @@ class ArmResult(BaseModel):
     training: dict[str, float] = Field(description="metrics.json of stage 3")
     delayed: Evaluation = Field(description="With the plan's inference delay")
     at_once: Evaluation = Field(description="Without inference delay, on the same seeds")
+    verdict: Verdict | None = Field(None, description="Of the registered gate, where the arm was sent through it")
 
 
 def result_file(results: Path, task: str, arm: str) -> Path:
@@ -93,6 +94,7 @@ def write_table(params: Params, task: str, steps: int | None, results: Path) -> 
     )
     for arm in ARMS:
         text += _row(arm, found[arm.name], reference.delayed if isinstance(reference, ArmResult) else None)
+    text += _over_seeds([found[name] for name in SEEDS])
     write_text(results / f"ladder_{task}.md", text)
     return text
 
@@ -107,3 +109,18 @@ def _row(arm: Arm, found: ArmResult | str, reference: Evaluation | None) -> str:
         *success(found.at_once),
     ]
     return f"| {arm.says} | {' | '.join(cells)} |\n"
+
+
+def _over_seeds(found: list[ArmResult | str]) -> str:
+    """What training seeds change."""
+    run = [one for one in found if isinstance(one, ArmResult)]
+    if len(run) < 2:
+        return ""
+    rates = [one.delayed.summary.successes / one.delayed.summary.episodes for one in run]
+    judged = [one.verdict for one in run if one.verdict is not None]
+    passed = f"The registered gate passes {judged.count('pass')} of {len(judged)}."
+    mean = sum(rates) / len(rates)
+    return (
+        f"\nOver {len(run)} training seeds of the recipe ({len(found)} are planned), delayed: {mean:.3f} on average,"
+        f" {min(rates):.2f} to {max(rates):.2f}. {passed}\n"
+    )

@@ -11,10 +11,10 @@ from psi0.evaluate.arms_table import arrange, play
 from psi0.evaluate.evidence import POLICY_ARM
 from psi0.evaluate.plan import register
 from psi0.evaluate.resolve import resolve
-from psi0.evaluate.schemas import Evaluation, write_record
+from psi0.evaluate.schemas import Evaluation, GateFile, Verdict, read_record, write_record
 from psi0.files import read_json
 from psi0.params import Params
-from psi0.paths import graphs, policy
+from psi0.paths import gate, graphs, policy
 
 
 def run_ladder(
@@ -82,8 +82,17 @@ def _run_arm(
         training=read_json(folder / policy(task) / "metrics.json"),
         delayed=delayed,
         at_once=_play(params, task, graphs_folder, episodes, delay_ms=0),
+        verdict=_judge(folder, task, hear) if arm.gated else None,
     )
     write_record(result_file(results, task, arm.name), result)
+
+
+def _judge(folder: Path, task: str, hear: Callable[[str], None]) -> Verdict:
+    """What the registered gate says about the policy of a workspace."""
+    build(folder, f"gate@{task}", hear)
+    judged = read_record(GateFile, folder / gate(task) / "gate.json")
+    hear(judged.sentence)
+    return judged.verdict
 
 
 def _play(params: Params, task: str, folder: Path, episodes: int, delay_ms: int | None = None) -> Evaluation:

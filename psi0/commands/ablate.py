@@ -27,6 +27,8 @@ def ablate_arms() -> None:
 
     for arm in ARMS:
         fields = [f"{block}.{name}={value}" for block, change in arm.change.items() for name, value in change.items()]
+        if arm.merged:
+            fields.append("posttrain.steps=pretrain.steps+posttrain.steps")
         if arm.times != 1:
             fields.append(f"finetune.steps times {arm.times:.2g}")
         typer.echo(f"{arm.name:<18} {arm.says}\n{'':<18} {' '.join(fields) or 'nothing changed'}")

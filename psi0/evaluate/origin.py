@@ -122,6 +122,9 @@ def _ancestors(task: str, policy_sha256: str) -> list[Ancestor]:
         if (folder / "lineage.json").exists():
             record = read_json(folder / "lineage.json")
             inputs = {_NAMES.get(key, key): str(value) for key, value in record.get("data", {}).items()}
+            if name == "policy" and paths.COTRAINED_SYSTEM2.is_dir():
+                # The System-2 that it began from is part of System-1's folder, not what stage 1 left.
+                inputs.pop("System-2", None)
             fingerprints |= inputs
             commit, dirty = str(record.get("git_commit", "")), bool(record.get("dirty"))
             known[name] = _link(name, folder, sorted(inputs), commit, dirty)

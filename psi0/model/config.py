@@ -59,15 +59,20 @@ class System2Config(ModelConfig):
 
 
 class System1Config(ModelConfig):
-    """The flow-matching MM-DiT action expert."""
+    """The flow-matching action expert."""
 
     action_size: int = Field(default=36, description="Numbers per action")
     state_size: int = Field(default=36, description="Numbers of the state token; shorter states are padded with zeros")
     horizon: int = Field(description="Actions per chunk")
     context_size: int = Field(description="Width of System-2's hidden states")
     hidden_size: int = Field(default=1536, description="Width of both streams")
-    blocks: int = Field(default=6, description="Joint attention blocks")
+    blocks: int = Field(default=6, description="Attention blocks")
     heads: int = Field(default=24, description="Attention heads")
+    attention: Literal["joint", "cross"] = Field(
+        default="joint",
+        exclude_if=lambda value: value == "joint",
+        description="Joint attention of two streams (left out of the file), or a plain DiT's self- and cross-attention",
+    )
     state_dropout: float = Field(default=0.2, description="Dropout on the state")
     token_dropout: float = Field(default=0.1, description="Dropout on observation tokens")
 

@@ -39,7 +39,10 @@ class PlannedField(nn.Module):
         self._counts = [(len(action), len(observation)) for action, observation in modulation.blocks]
         self.register_buffer("levels", levels)
         self.register_buffer("own", torch.cat(own, dim=-1)[:, 0].float())
-        self.register_buffer("seen", torch.cat(seen, dim=-1)[:, 0].float())
+        # A plain DiT modulates no observations.
+        self.register_buffer(
+            "seen", torch.cat(seen, dim=-1)[:, 0].float() if seen else levels.new_empty(len(levels), 0)
+        )
 
     def forward(
         self, actions: Tensor, step: Tensor, late: Tensor, state: Tensor, context: Tensor, context_mask: Tensor
@@ -67,7 +70,7 @@ class PlannedField(nn.Module):
         """The modulation of a step, for any batch; `late` as `forward` takes it, None when no action is clean."""
         rows = step[None] if late is None else torch.where(late > 0.5, step, len(self.own) - 1)
         own = iter(functional.embedding(rows, self.own).split(self._own, dim=-1))
-        seen = iter(functional.embedding(step[None], self.seen).split(self._seen, dim=-1))
+        seen = iter(functional.embedding(step[None], self.seen).split(self._seen, dim=-1) if self._seen else ())
         blocks = tuple((tuple(islice(own, mine)), tuple(islice(seen, others))) for mine, others in self._counts)
         shift, scale = own
         return Modulation(blocks, (shift, scale))

@@ -123,7 +123,16 @@ def published_names(ours: str) -> list[str]:
 
 
 def published_shapes(config: System1Config) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of the published file for these sizes."""
+    """Name and shape of every tensor of the published file for these sizes.
+
+    Raises:
+        Psi0Error: an expert without joint attention, which the publication has no layout for.
+    """
+    if config.attention != "joint":
+        raise Psi0Error(
+            f"system1.attention is {config.attention}, and the published layout holds joint attention alone;"
+            " set it to joint and train stages 2 and 3 again"
+        )
     with torch.device("meta"):
         expert = ActionExpert(config)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -219,7 +228,7 @@ def save_published(folder: Path, file: Path) -> None:
     """Write the expert of a folder as a published file; bit for bit the one it was imported from, if it was.
 
     Raises:
-        Psi0Error: the folder holds no expert, or one that does not fit its configuration.
+        Psi0Error: the folder holds no expert, one that does not fit its configuration, or one of cross-attention.
     """
     expert = ActionExpert.load(folder)
     kept, types = computed_constants(expert), {}

@@ -1,7 +1,8 @@
 """System-1: the published MM-DiT action expert (`ActionTransformerModel` of the official code, layer for layer).
 
 Two streams with separate weights, action tokens and observation tokens, attend jointly; flow time modulates both.
-Initialisation is the published one: default linear layers, no zero-initialised modulation.
+Initialisation is the published one: default linear layers, no zero-initialised modulation. With `attention: cross` the
+blocks are those of a plain DiT (`psi0.model.cross_block`); all around them is the same.
 """
 
 import math
@@ -18,12 +19,13 @@ from torch.utils.checkpoint import checkpoint
 from psi0 import params
 from psi0.errors import Psi0Error
 from psi0.model.config import System1Config, read_config, write_config
+from psi0.model.cross_block import CrossBlock
 from psi0.model.feed_forward import FeedForward
+from psi0.model.modulation import BlockModulation, modulated, per_action
 
 TIME_FEATURES = 256
 TIME_SCALE = 1000.0
 """The published time input is the noise level times 1000 (diffusers' train timesteps)."""
-NORM_EPSILON = 1e-6
 WEIGHTS, CONFIG = "system1.safetensors", "system1.json"
 
 
@@ -54,18 +56,6 @@ class TimeEmbedding(nn.Module):
         return self.layers(torch.cat([angles.cos(), angles.sin()], dim=-1))
 
 
-def _normed(tokens: Tensor, shift: Tensor, gain: Tensor) -> Tensor:
-    return torch.addcmul(shift, functional.layer_norm(tokens, tokens.shape[-1:], eps=NORM_EPSILON), gain)
-
-
-def _per_action(levels: Tensor, rows: Tensor | None) -> Tensor:
-    """Of numbers per level `(levels, 1, numbers)` those of the levels `(batch, horizon)`; as they are if None.
-
-    A look-up: its gradient is one pass over that of the actions, where choosing by a mask takes four.
-    """
-    return levels if rows is None else functional.embedding(rows, levels[:, 0])
-
-
 class Stream(nn.Module):
     """What one stream owns in a block: modulation, projections into and out of the joint attention, MLP.
 
@@ -87,9 +77,9 @@ class Stream(nn.Module):
 
         Args:
             time: activated time embedding `(batch, 1 or tokens, hidden)`.
-            rows: see `_per_action`.
+            rows: see `per_action`.
         """
-        chunks = _per_action(self.modulation(time), rows).chunk(2 if self.context_only else 6, dim=-1)
+        chunks = per_action(self.modulation(time), rows).chunk(2 if self.context_only else 6, dim=-1)
         if self.context_only:
             # The published last block stores scale before shift (AdaLayerNormContinuous), the others shift first.
             scale, shift = chunks
@@ -99,12 +89,12 @@ class Stream(nn.Module):
 
     def attend(self, tokens: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
         """Keys, values and, unless `context_only`, queries beside each other: `(batch, tokens, 2 or 3 hidden)`."""
-        return self.project(_normed(tokens, modulation[0], modulation[1]))
+        return self.project(modulated(tokens, modulation[0], modulation[1]))
 
     def update(self, tokens: Tensor, attended: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
         """Add what attention and the MLP found to the tokens `(batch, tokens, hidden)`."""
         tokens = torch.addcmul(tokens, modulation[2], self.out(attended))
-        return torch.addcmul(tokens, modulation[5], self.feed_forward(_normed(tokens, modulation[3], modulation[4])))
+        return torch.addcmul(tokens, modulation[5], self.feed_forward(modulated(tokens, modulation[3], modulation[4])))
 
 
 class Block(nn.Module):
@@ -115,12 +105,12 @@ class Block(nn.Module):
         self.action = Stream(hidden_size, heads)
         self.observation = Stream(hidden_size, heads, context_only=last)
 
-    def modulate(self, action_time: Tensor, observation_time: Tensor, rows: Tensor | None) -> "BlockModulation":
+    def modulate(self, action_time: Tensor, observation_time: Tensor, rows: Tensor | None) -> BlockModulation:
         """What the noise level does to both streams, from activated time embeddings `(batch, 1 or tokens, hidden)`."""
         return self.action.modulate(action_time, rows), self.observation.modulate(observation_time)
 
     def forward(
-        self, actions: Tensor, observations: Tensor, modulation: "BlockModulation", mask: Tensor | None
+        self, actions: Tensor, observations: Tensor, modulation: BlockModulation, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Update both streams; `mask` is additive, `(batch, 1, 1, actions + observations)`."""
         action_parts, parts = modulation
@@ -145,9 +135,6 @@ class Block(nn.Module):
         """Of `(batch, tokens, parts hidden)` each part as `(batch, heads, tokens, size)`."""
         split = joint.view(*joint.shape[:2], parts, self.action.heads, -1)
         return list(split.permute(2, 0, 3, 1, 4).unbind(0))
-
-
-BlockModulation = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -183,7 +170,10 @@ class ActionExpert(nn.Module):
         self.action_position = nn.Parameter(torch.empty(config.horizon, size))
         nn.init.xavier_uniform_(self.action_position)
         last = config.blocks - 1
-        self.blocks = nn.ModuleList(Block(size, config.heads, index == last) for index in range(config.blocks))
+        self.blocks = nn.ModuleList(
+            CrossBlock(size, config.heads) if config.attention == "cross" else Block(size, config.heads, index == last)
+            for index in range(config.blocks)
+        )
         self.out_modulation = nn.Linear(size, 2 * size)
         self.out = nn.Linear(size, config.action_size)
 
@@ -197,6 +187,7 @@ class ActionExpert(nn.Module):
             hidden_size=sizes.hidden_size,
             blocks=sizes.blocks,
             heads=sizes.heads,
+            attention=sizes.attention,
             state_dropout=sizes.state_dropout,
             token_dropout=sizes.token_dropout,
         )
@@ -248,9 +239,11 @@ class ActionExpert(nn.Module):
         action_time = functional.silu(self.time(levels))
         observation_time = action_time[: len(time), -1:]
         blocks = tuple(
-            block.modulate(action_time, observation_time, rows) for block in self.blocks if isinstance(block, Block)
+            block.modulate(action_time, observation_time, rows)
+            for block in self.blocks
+            if isinstance(block, Block | CrossBlock)
         )
-        shift, scale = _per_action(self.out_modulation(action_time), rows).chunk(2, dim=-1)
+        shift, scale = per_action(self.out_modulation(action_time), rows).chunk(2, dim=-1)
         return Modulation(blocks, (shift, scale))
 
     def forward(self, actions: Tensor, observations: Tensor, modulation: Modulation, mask: Tensor | None) -> Tensor:

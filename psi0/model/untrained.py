@@ -24,15 +24,13 @@ QWEN_TOKENS = 151_669
 _QWEN3_VL_2B_TEXT = {
     "hidden_size": 2048,
     "intermediate_size": 6144,
-    "num_hidden_layers": 28,
     "num_attention_heads": 16,
     "num_key_value_heads": 8,
     "head_dim": 128,
     "max_position_embeddings": 262_144,
     "tie_word_embeddings": True,
 }
-_QWEN3_VL_2B_VISION = {
-    "depth": 24,
+_QWEN3_VL_2B_VISION: dict[str, Any] = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
     "num_heads": 16,
@@ -89,6 +87,7 @@ def untrained_expert(everything: params.Params, chunk: int, context_size: int, d
         hidden_size=sizes.hidden_size,
         blocks=sizes.blocks,
         heads=sizes.heads,
+        attention=sizes.attention,
     )
     with torch.device(device):
         return ActionExpert(config)
@@ -102,9 +101,16 @@ def _qwen_config(sizes: params.System2, rows: int, grid: tuple[int, int]) -> Qwe
         settings: Any = Qwen3VLConfig.from_pretrained(sizes.source, local_files_only=True)
         settings.text_config.vocab_size = rows
         return settings
+    return qwen3_vl_2b(rows)
+
+
+def qwen3_vl_2b(rows: int, text_layers: int = 28, vision_layers: int = 24) -> Qwen3VLConfig:
+    """Qwen3-VL-2B's published sizes, with so many rows in its token table; fewer layers make a shallow one."""
+    deepstack = [layer for layer in _QWEN3_VL_2B_VISION["deepstack_visual_indexes"] if layer < vision_layers] or [0]
+    depth = {"depth": vision_layers, "deepstack_visual_indexes": deepstack}
     return Qwen3VLConfig(
-        text_config={**_QWEN3_VL_2B_TEXT, "vocab_size": rows},
-        vision_config=_QWEN3_VL_2B_VISION,
+        text_config={**_QWEN3_VL_2B_TEXT, "num_hidden_layers": text_layers, "vocab_size": rows},
+        vision_config={**_QWEN3_VL_2B_VISION, **depth},
         tie_word_embeddings=True,
     )
 

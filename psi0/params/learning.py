@@ -73,11 +73,15 @@ class System2(Block):
 
 
 class System1(Block):
-    """The flow-matching MM-DiT action expert."""
+    """The flow-matching action expert."""
 
     hidden_size: Positive = Field(128, description="Width of both streams")
-    blocks: Positive = Field(2, description="Joint attention blocks")
+    blocks: Positive = Field(2, description="Attention blocks")
     heads: Positive = Field(4, description="Attention heads")
+    attention: Literal["joint", "cross"] = Field(
+        "joint",
+        description="`joint`: the published MM-DiT; `cross`: a plain DiT, self-attention, then cross-attention",
+    )
     euler_steps: Positive = Field(4, description="Euler steps of the sampler")
     guidance: float = Field(
         0.0,
@@ -123,7 +127,7 @@ class Training(Block):
         "off", description="`auto`: torch.compile of every transformer block where a GPU computes; CPUs compile nothing"
     )
     image_shift: Natural = Field(2, description="Random image shift [pixels]")
-    color_jitter: Share = Field(0.0, description="Brightness, contrast and saturation jitter (0.2 as published)")
+    color_jitter: Share = Field(0.0, description="Jitter of brightness, contrast, saturation, and a quarter of it of hue (0.2 as published)")
     validation_share: Share = Field(0.1, description="Share of episodes held out for the loss that is reported")
     validation_every: Positive = Field(250, description="Steps between validations")
     checkpoint_every: Positive = Field(500, description="Steps between checkpoints")
@@ -207,18 +211,30 @@ class Posttrain(ChunkTraining):
     chunk: Positive = Field(
         16, description="Actions per chunk here; stage 3 keeps all but the inner blocks only if it is control.chunk"
     )
+    cotrain: bool = Field(
+        False,
+        description="System-2 learns in this stage too, next tokens of EgoDex and Humanoid Everyday beside the actions,"
+        " instead of being pre-trained and frozen",
+    )
+    next_token_loss: float = Field(1.0, ge=0, description="With cotrain: weight of the loss on next tokens")
+
+    @model_validator(mode="after")
+    def _only_a_frozen_system2_is_cached(self) -> "Posttrain":
+        if self.cache_features and self.cotrain:
+            raise ValueError("cache_features needs a frozen System-2; set cotrain or cache_features to false")
+        return self
 
 
 class Finetune(ChunkTraining):
     """Stage 3: the action expert learns one task from its demonstrations."""
 
-    steps: Positive = Field(6000, description="Optimiser steps")
-    batch: Positive = Field(16, description="Global batch: samples per optimiser step over all ranks")
+    steps: Positive = Field(3000, description="Optimiser steps")
+    batch: Positive = Field(32, description="Global batch: samples per optimiser step over all ranks")
     zero_stage: Annotated[int, Field(ge=0, le=3)] = Field(0, description="DeepSpeed ZeRO stage")
     image_shift: Natural = Field(4, description="Random image shift [pixels]")
-    color_jitter: Share = Field(0.1, description="Brightness, contrast and saturation jitter (0.2 as published)")
+    color_jitter: Share = Field(0.1, description="Jitter of brightness, contrast, saturation, and a quarter of it of hue (0.2 as published)")
     validation_share: Share = Field(0.05, description="Share of episodes held out for the loss that is reported")
-    validation_every: Positive = Field(1000, description="Steps between validations")
+    validation_every: Positive = Field(500, description="Steps between validations")
     tune_system2: bool = Field(True, description="Tiny scale: System-2 learns too (frozen in the paper)")
     lora_rank: Natural = Field(
         0, description="With tune_system2: it learns through low-rank updates (LoRA) of this rank; 0: all its weights"

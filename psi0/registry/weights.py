@@ -45,7 +45,7 @@ class Part:
 
 PARTS = (
     Part(SYSTEM2, "pretrain", paths.SYSTEM2, "The vision-language backbone after stage 1"),
-    Part(SYSTEM1, "posttrain", paths.SYSTEM1, "The action expert after stage 2, trained with System-2 frozen"),
+    Part(SYSTEM1, "posttrain", paths.SYSTEM1, "The action expert after stage 2"),
 )
 
 
@@ -110,7 +110,7 @@ def _register(client: MlflowClient, part: Part, lock: dict[str, Any], workspace:
                 "lock_entry_sha256": stages[0].sha256,
                 **{f"data.{dataset}": made.md5 for dataset, made in prepared(stages).items()},
             },
-            description=_describe(part, run, size, list(prepared(stages))),
+            description=_describe(_words(part, files), run, size, list(prepared(stages))),
             await_creation_for=0,
         )
     return read_version(version, created=True)
@@ -125,13 +125,19 @@ def _store(client: MlflowClient, run: Run, folder: Path, files: list[Path], outp
     return f"{run.info.artifact_uri}/{FOLDER}"
 
 
-def _describe(part: Part, run: Run, size: int, datasets: list[str]) -> str:
+def _words(part: Part, files: list[Path]) -> str:
+    """What a version of a part is; a System-2 that learned in stage 2 too lies beside the expert."""
+    cotrained = any((part.folder / file).is_relative_to(paths.COTRAINED_SYSTEM2) for file in files)
+    return f"{part.words}, with the System-2 that learned beside it" if cotrained else part.words
+
+
+def _describe(words: str, run: Run, size: int, datasets: list[str]) -> str:
     numbers = [
         f"- {name.replace('_', ' ')}: {run.data.metrics[name]:.4g}"
         for name in ("steps", "training_loss", "validation_loss")
         if name in run.data.metrics
     ]
-    lines = [f"{part.words}, {size / 1e6:.1f} MB, from {', '.join(sorted(datasets)) or 'unknown data'}.", "", *numbers]
+    lines = [f"{words}, {size / 1e6:.1f} MB, from {', '.join(sorted(datasets)) or 'unknown data'}.", "", *numbers]
     return "\n".join(lines).rstrip()
 
 

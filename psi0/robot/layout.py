@@ -71,4 +71,5 @@ class ActionPart:
     HEIGHT = 31
     VELOCITY = slice(32, 35)
     TARGET_YAW = 35
+    WALKING = slice(32, 36)
     COMMANDS = slice(28, 36)

@@ -1,7 +1,7 @@
 """System-0: eight commands in, fifteen leg and waist targets out, at 50 Hz.
 
 The stand-in for Psi-Zero's controller is the public PPO walking policy of holosoma. It was trained with still arms
-and without height or torso commands, so two things are done to it here. The arms are masked: their part of its
+and without height or torso commands, so some things are done to it here. The arms are masked: their part of its
 observation always shows the neutral pose, else reaching makes it drift by metres. Height and torso are offsets it
 does not see: subtracted from what it observes, added to what it answers. It knows rates of turning, no headings: the
 loop to the target yaw is closed around it.
@@ -115,8 +115,8 @@ class WalkingPolicy:
         self._standing = False
         self._first_yaw: float | None = None
 
-    def _advance_phase(self, velocity: NDArray[np.float64]) -> None:
-        if not velocity.any():
+    def _advance_phase(self, stands: bool) -> None:
+        if stands:
             self._phase, self._standing = np.full(2, np.pi), True
         elif self._standing:
             self._phase, self._standing = np.array([0.0, np.pi]), False
@@ -124,22 +124,23 @@ class WalkingPolicy:
             stride = 2 * np.pi / (_STRIDE_SECONDS * TICK_HZ)
             self._phase = np.fmod(self._phase + stride + np.pi, 2 * np.pi) - np.pi
 
-    def _velocity(self, quaternion: NDArray[np.float64], command: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What the network is asked for `(3,)` [m/s, m/s, rad/s]."""
+    def _velocity(self, quaternion: NDArray[np.float64], command: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """What the network is asked for `(3,)` [m/s, m/s, rad/s]; None to stand."""
         yaw = yaw_of(quaternion)
         if self._first_yaw is None:
             self._first_yaw = yaw
         velocity = command[[_COMMAND[name] for name in ("velocity_x", "velocity_y", "velocity_yaw")]]
         if np.hypot(velocity[0], velocity[1]) < STANDING_DEAD_ZONE and abs(velocity[2]) < STANDING_DEAD_ZONE:
-            return np.zeros(3)
+            return None
         astray = wrapped(self._first_yaw + command[_COMMAND["target_yaw"]] - yaw)
         velocity[2] += np.clip(_HEADING_GAIN * astray, -_FASTEST_CORRECTION, _FASTEST_CORRECTION)
         return np.clip(velocity, -1.0, 1.0)
 
     def step(self, felt: Proprioception, command: NDArray[np.float64]) -> NDArray[np.float64]:
         """Targets `(15,)` [rad]; velocity commands all within the dead zone mean standing still."""
-        velocity = self._velocity(felt.quaternion, command)
-        self._advance_phase(velocity)
+        asked = self._velocity(felt.quaternion, command)
+        self._advance_phase(stands=asked is None)
+        velocity = np.zeros(3) if asked is None else asked
         offset = hidden_offset(command)
         position, speed = np.zeros(_BODY_SIZE), np.zeros(_BODY_SIZE)
         position[:_LOWER_SIZE] = felt.position - offset - DEFAULT_LOWER_BODY

@@ -39,6 +39,8 @@ _FALLEN_HEIGHT, _FALLEN_UPRIGHT = 0.5, 0.6
 _SETTLED_HEIGHT = 0.7
 _LARGEST_IMAGE_COORDINATE = 1.5
 NO_PICTURE = np.zeros((1, 1, 3), np.uint8)
+"""Shown to policies that look at no picture."""
+NO_PICTURE.flags.writeable = False
 
 
 class InvalidSeed(Exception):  # noqa: N818  (a verdict on a seed, not an error)
@@ -65,9 +67,10 @@ def standing_command(arms: NDArray[np.float64] = DEFAULT_ARMS) -> NDArray[np.flo
 class World:
     """One task's world. `reset` begins an episode, `step` executes one action; see `make_world`.
 
-    Joint targets, torso and height move linearly from the last action to the new one over a control step; velocity
-    commands hold. Actions a little outside the limits are clipped, by more than 0.05 they end the episode. The lower
-    body has the servo gains and the stance that its System-0 states; `system0` takes the place of the robot folder's.
+    Joint targets, torso and height move linearly from the last action to the new one over a control step; velocities
+    and target yaw hold. Actions a little outside the limits are clipped, by more than 0.05 they end the episode. The
+    lower body has the servo gains and the stance that its System-0 states; `system0` takes the place of the robot
+    folder's.
     """
 
     def __init__(
@@ -163,7 +166,7 @@ class World:
             if self.clock.is_tick(physics_step):
                 share = self.clock.share_done(physics_step, self.steps)
                 command = before + (target - before) * share
-                command[ActionPart.VELOCITY] = target[ActionPart.VELOCITY]
+                command[ActionPart.WALKING] = target[ActionPart.WALKING]
                 self._tick(command)
                 self._apply_push(physics_step)
             mujoco.mj_step(self.model, self.data)

@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from psi0.params import Training
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+SAME_COLORS = (1.0, 1.0, 1.0, 0.0)
+"""Factors and turn that leave an image as it is."""
+_HUE_SHARE = 0.25
+"""Hue turns by up to this share of the jitter, in whole turns: 0.05 at the published 0.2."""
+_GREY_AXIS = np.full(3, 3**-0.5)
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Augmentation:
 
     Attributes:
         shifts: int64 `(batch, 2)`, how far the image moves right and down [pixels].
-        colors: float32 `(batch, 3)`, factors on brightness, contrast and saturation.
+        colors: float32 `(batch, 4)`, factors on brightness, contrast and saturation, and the turn of the hue [rad].
         state: float32 `(batch, 32)`, added to the normalised state.
     """
 
@@ -33,15 +38,16 @@ class Augmentation:
         cls, source: np.random.Generator, batch: int, training: Training, state_noise: float, state_size: int
     ) -> "Augmentation":
         """Draw for a whole global batch."""
-        reach = training.image_shift
+        reach, jitter = training.image_shift, training.color_jitter
+        colors = SAME_COLORS + source.uniform(-jitter, jitter, (batch, 4)) * [1, 1, 1, 2 * np.pi * _HUE_SHARE]
         return cls(
             shifts=source.integers(-reach, reach + 1, (batch, 2)),
-            colors=source.uniform(1 - training.color_jitter, 1 + training.color_jitter, (batch, 3)).astype(np.float32),
+            colors=colors.astype(np.float32),
             state=(state_noise * source.standard_normal((batch, state_size))).astype(np.float32),
         )
 
-    def part(self, which: slice) -> "Augmentation":
-        """The samples of one rank or micro batch."""
+    def part(self, which: slice | NDArray[np.int64]) -> "Augmentation":
+        """Some of the samples, such as those of one rank or micro batch."""
         return Augmentation(self.shifts[which], self.colors[which], self.state[which])
 
     def images(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -52,7 +58,7 @@ class Augmentation:
             rows = np.clip(np.arange(height) - self.shifts[:, 1:], 0, height - 1)
             columns = np.clip(np.arange(width) - self.shifts[:, :1], 0, width - 1)
             moved = images[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
-        return moved if (self.colors == 1).all() else _recolored(moved, self.colors)
+        return moved if (self.colors == SAME_COLORS).all() else _recolored(moved, self.colors)
 
     def key_points(self, points: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
         """Move u, v of key points `(batch, K, 5)` with the image; u and v span [-1, 1] over the image."""
@@ -62,11 +68,23 @@ class Augmentation:
         return moved
 
 
-def _recolored(images: NDArray[np.uint8], factors: NDArray[np.float32]) -> NDArray[np.uint8]:
-    brightness, contrast, saturation = (factors[:, i, None, None, None] for i in range(3))
-    colors = images.astype(np.float32) * brightness
-    grey = (colors @ LUMA)[..., None]
-    colors = (colors - grey.mean(axis=(1, 2), keepdims=True)) * contrast + grey.mean(axis=(1, 2), keepdims=True)
-    grey = (colors @ LUMA)[..., None]
-    colors = (colors - grey) * saturation + grey
-    return np.clip(np.rint(colors), 0, 255).astype(np.uint8)
+def _recolored(images: NDArray[np.uint8], colors: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Brightness, contrast about the mean grey, saturation and hue, as one linear map of colours per image."""
+    brightness, contrast, saturation = (colors[:, i, None, None] for i in range(3))
+    # Saturation is the distance to the pixel's grey; hue turns about the axis on which grey lies.
+    grey = np.tile(LUMA, (3, 1))
+    map_ = (grey + saturation * (np.eye(3, dtype=np.float32) - grey)) @ _turns(colors[:, 3])
+    scaled = brightness * contrast * map_
+    mean_grey = images.reshape(len(images), -1, 3).mean(axis=1) @ LUMA
+    offset = (colors[:, 0] * (1 - colors[:, 1]) * mean_grey)[:, None, None]
+    pixels = images.reshape(len(images), -1, 3).astype(np.float32) @ scaled.transpose(0, 2, 1) + offset
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8).reshape(images.shape)
+
+
+def _turns(angles: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rotations about the grey axis `(n, 3, 3)` by angles `(n,)` [rad]: hue as a linear map of red, green and blue."""
+    x, y, z = _GREY_AXIS
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    along = np.outer(_GREY_AXIS, _GREY_AXIS)
+    sine, cosine = np.sin(angles)[:, None, None], np.cos(angles)[:, None, None]
+    return (cosine * (np.eye(3) - along) + along + sine * cross).astype(np.float32)

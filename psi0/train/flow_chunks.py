@@ -277,7 +277,7 @@ def load_expert(folder: Path, everything: params.Params, context_size: int, seed
         return known
     sizes = params.System1.model_validate(
         everything.system1.model_dump()
-        | {name: getattr(known.config, name) for name in ("hidden_size", "blocks", "heads")}
+        | {name: getattr(known.config, name) for name in ("hidden_size", "blocks", "heads", "attention")}
     )
     fresh = ActionExpert.create(sizes, horizon=horizon, context_size=context_size, seed=seed)
     fresh.blocks.load_state_dict(known.blocks.state_dict())

@@ -1,5 +1,6 @@
 """Stage 1: System-2 learns the FAST tokens of the next hand motion, on EgoDex and then on Humanoid Everyday."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class TokenSamples(Frames):
     ) -> None:
         actions, valid = task_space(dataset)
         super().__init__(name, dataset, training, valid)
-        self._actions, self._tokenizers, self._prompt = actions, tokenizers, prompt
+        self.prompt, self._actions, self._tokenizers = prompt, actions, tokenizers
 
     def answers(self, rows: NDArray[np.int64]) -> list[list[int]]:
         """FAST ids per row."""
@@ -66,14 +67,43 @@ class TokenSamples(Frames):
 
     def batch(self, rows: NDArray[np.int64], augmentation: Augmentation | None) -> Batch:
         """`images` uint8 `(n, h, w, 3)`, `text_ids`, `text_mask`, `labels`, all `(n, length)`."""
-        tokens = self._prompt.answered(self.instructions(rows), self.answers(rows))
-        assert tokens.labels is not None
-        return {
-            "images": torch.from_numpy(self.images(rows, augmentation)),
-            "text_ids": torch.from_numpy(tokens.ids),
-            "text_mask": torch.from_numpy(tokens.mask),
-            "labels": torch.from_numpy(tokens.labels),
-        }
+        return token_batch([self], np.zeros(len(rows), np.int64), rows, augmentation)
+
+
+def token_batch(
+    samples: Sequence[TokenSamples],
+    which: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    augmentation: Augmentation | None,
+) -> Batch:
+    """One batch out of several datasets of one prompt and one image size.
+
+    Args:
+        samples: the datasets.
+        which: number of the dataset of each sample `(n,)`.
+        rows: its row there `(n,)`.
+        augmentation: of the n samples.
+
+    Returns:
+        As `TokenSamples.batch`, in the order of `rows`.
+    """
+    images = np.empty((len(rows), *samples[0].dataset.image_shape), np.uint8)
+    instructions: list[str] = [""] * len(rows)
+    answers: list[list[int]] = [[]] * len(rows)
+    for number in np.unique(which):
+        own, places = samples[number], np.flatnonzero(which == number)
+        here = rows[places]
+        images[places] = own.images(here, None if augmentation is None else augmentation.part(places))
+        for place, words, answer in zip(places, own.instructions(here), own.answers(here), strict=True):
+            instructions[place], answers[place] = words, answer
+    tokens = samples[0].prompt.answered(instructions, answers)
+    assert tokens.labels is not None
+    return {
+        "images": torch.from_numpy(images),
+        "text_ids": torch.from_numpy(tokens.ids),
+        "text_mask": torch.from_numpy(tokens.mask),
+        "labels": torch.from_numpy(tokens.labels),
+    }
 
 
 class NextTokens(nn.Module):
@@ -141,7 +171,7 @@ class Pretraining(Recipe):
         for phase in self.phases:
             samples = phase.samples
             assert isinstance(samples, TokenSamples)
-            losses[samples.name] = _unigram_loss(samples, self.training.seed)
+            losses[samples.name] = unigram_loss(samples, self.training.seed)
         return {"trivial_loss": float(np.mean(list(losses.values())))} | {
             f"trivial_loss_{name}": value for name, value in losses.items()
         }
@@ -153,12 +183,13 @@ class Pretraining(Recipe):
         write_manifest(folder)
 
 
-def _unigram_loss(samples: TokenSamples, seed: int) -> float:
+def unigram_loss(samples: TokenSamples, seed: int) -> float:
+    """Cross entropy of a dataset's held-out tokens under the frequencies of those to learn from [nats per token]."""
     source = np.random.default_rng([seed, 4])
 
     def tokens(rows: NDArray[np.int64]) -> NDArray[np.int64]:
         chosen = source.permutation(rows)[:UNIGRAM_SAMPLES]
-        labels = samples._prompt.answered([""] * len(chosen), samples.answers(chosen)).labels
+        labels = samples.prompt.answered([""] * len(chosen), samples.answers(chosen)).labels
         assert labels is not None
         return labels[labels != IGNORED]
 

@@ -154,19 +154,27 @@ def _data(stage: str, everything: params.Params, root: Path | None) -> dict[str,
     """Samples drawn from each dataset of a stage, and how many frames it holds."""
     training: params.Training = getattr(everything, stage)
     if stage == "finetune":
-        frames = _prepared_frames(root, paths.prepared_demonstrations(everything.tasks[0]))
-        return {everything.tasks[0]: (training.steps * training.batch, frames)}
+        prepared = _prepared_frames(root, paths.prepared_demonstrations(everything.tasks[0]))
+        return {everything.tasks[0]: (training.steps * training.batch, prepared)}
     drawn = {"humanoid_everyday": training.steps}
     if isinstance(training, params.Pretrain):
         late = training.humanoid_everyday_steps
         drawn = {"egodex": training.steps - late, "humanoid_everyday": late}
-    folders = {"egodex": paths.PREPARED_EGODEX, "humanoid_everyday": paths.PREPARED_HUMANOID_EVERYDAY}
-    found = {}
-    for name, steps in drawn.items():
-        recorded = getattr(everything, name).source == "recorder"
-        frames = _prepared_frames(root, folders[name]) if recorded else PUBLISHED_FRAMES[name]
-        found[name] = (steps * training.batch, frames)
+    frames = {name: _frames_of(name, everything, root) for name in PUBLISHED_FRAMES}
+    found = {name: (steps * training.batch, frames[name]) for name, steps in drawn.items()}
+    if isinstance(training, params.Posttrain) and training.cotrain:
+        counted = [count for count in frames.values() if count is not None]
+        whole = sum(counted) if len(counted) == len(frames) else None
+        found["egodex and humanoid_everyday"] = (training.steps * training.batch, whole)
     return found
+
+
+def _frames_of(name: str, everything: params.Params, root: Path | None) -> int | None:
+    """Frames of EgoDex or Humanoid Everyday: of real data those that were published, of recorded data those here."""
+    if getattr(everything, name).source != "recorder":
+        return PUBLISHED_FRAMES[name]
+    folders = {"egodex": paths.PREPARED_EGODEX, "humanoid_everyday": paths.PREPARED_HUMANOID_EVERYDAY}
+    return _prepared_frames(root, folders[name])
 
 
 def _prepared_frames(root: Path | None, folder: Path) -> int | None:

@@ -63,14 +63,24 @@ def _expert_stage(everything: params.Params, own: params.ChunkTraining, chunk: i
     system2 = untrained_system2(everything, "meta").train()
     system1 = untrained_expert(everything, chunk, system2.config.hidden_size, "meta")
     learns = isinstance(own, params.Finetune) and own.tune_system2
-    system2.requires_grad_(learns)
+    cotrain = isinstance(own, params.Posttrain) and own.cotrain
+    system2.requires_grad_(learns or cotrain)
     if isinstance(own, params.Finetune) and own.lora_rank:
         add_low_rank(system2, own.lora_rank, own.lora_alpha, own.seed)
+    if cotrain:
+        # A sample is a chunk and a next-token sample, each with an image of its own.
+        def both() -> Tensor:
+            return _velocities(system2, system1, False, False) + _next_tokens(system2)
+
+        return _count(system2, system1, both, own.gradient_checkpointing, passes=2)
     run = partial(_velocities, system2, system1, not learns, own.cache_features)
     return _count(system2, system1, run, own.gradient_checkpointing)
 
 
-def _count(system2: System2, system1: ActionExpert | None, run: Callable[[], Tensor], recomputes: bool) -> Cost:
+def _count(
+    system2: System2, system1: ActionExpert | None, run: Callable[[], Tensor], recomputes: bool, passes: int = 1
+) -> Cost:
+    """Cost of `run`, in which System-2 is passed through so many times."""
     modules: list[System2 | ActionExpert] = [system2] if system1 is None else [system2, system1]
     every = [value for module in modules for value in module.parameters()]
     kept: dict[int, int] = {}
@@ -98,7 +108,7 @@ def _count(system2: System2, system1: ActionExpert | None, run: Callable[[], Ten
     if recomputes:
         # What is frozen is not computed again; the backward pass of what learns costs twice its forward pass.
         flops += forward if system2 in learning else (flops - forward) // 2
-        checkpoints = _checkpointed(learning, _tokens(system2), activations)
+        checkpoints = _checkpointed(learning, _tokens(system2), activations, passes)
     trained = sum(value.numel() for value in every if value.requires_grad)
     features = _tokens(system2) * system2.config.hidden_size
     return Cost(sum(value.numel() for value in every), trained, flops, activations, checkpoints, features)
@@ -108,23 +118,24 @@ def _tokens(system2: System2) -> int:
     return system2.config.image_tokens + system2.config.max_text_tokens
 
 
-def _checkpointed(learning: list[System2 | ActionExpert], context: int, activations: int) -> int:
+def _checkpointed(learning: list[System2 | ActionExpert], context: int, activations: int, passes: int) -> int:
     """Inputs of all layers that learn, and one layer's share of everything that would be kept otherwise.
 
-    `context` is the number of hidden states that System-1 sees.
+    `context` is the number of hidden states that System-1 sees, `passes` how often System-2 is passed through.
     """
     inputs = layers = 0
     for module in learning:
         if isinstance(module, System2):
             config, vision = module.config, module.qwen.config.vision_config
             depth, tokens = module.qwen.config.text_config.num_hidden_layers, _tokens(module)
-            inputs += depth * tokens * config.hidden_size
-            inputs += vision.depth * config.image_tokens * config.merge**2 * vision.hidden_size
-            layers += depth + vision.depth
+            inputs += passes * depth * tokens * config.hidden_size
+            inputs += passes * vision.depth * config.image_tokens * config.merge**2 * vision.hidden_size
+            layers += passes * (depth + vision.depth)
         else:
             sizes = module.config
-            tokens = sizes.horizon + context + 1
-            inputs += sizes.blocks * tokens * sizes.hidden_size
+            # Blocks of cross-attention all read the same observation tokens.
+            copies = sizes.blocks if sizes.attention == "joint" else 1
+            inputs += (sizes.blocks * sizes.horizon + copies * (context + 1)) * sizes.hidden_size
             layers += sizes.blocks
     return min(activations, inputs + activations // layers)
 

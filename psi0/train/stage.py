@@ -94,6 +94,8 @@ def posttrain_job(params: Params) -> "Job":
         "humanoid_everyday": paths.PREPARED_HUMANOID_EVERYDAY,
         "tokenizer": paths.TOKENIZER,
     }
+    if params.posttrain.cotrain:
+        inputs["egodex"] = paths.PREPARED_EGODEX
     # How it is sampled changes what is measured at the end, and makes no other training.
     depends = {
         "system1": params.system1.model_dump(exclude={"euler_steps", "guidance"}),
@@ -103,9 +105,9 @@ def posttrain_job(params: Params) -> "Job":
 
 
 def finetune_job(params: Params, task: str) -> "Job":
-    """What stage 3 trains on and depends on."""
+    """What stage 3 trains on and depends on: of the two System-2, the one that learned last."""
     inputs = {
-        "system2": paths.SYSTEM2,
+        "system2": paths.COTRAINED_SYSTEM2 if paths.COTRAINED_SYSTEM2.is_dir() else paths.SYSTEM2,
         "system1": paths.SYSTEM1,
         "demonstrations": paths.prepared_demonstrations(task),
         "tokenizer": paths.TOKENIZER,

@@ -74,6 +74,10 @@ def _build_recipe(job: Job, everything: Params) -> Recipe:
         return Pretraining(everything, **job.inputs)
     from psi0.train.flow_chunks import Finetuning, Posttraining
 
+    if job.stage == "posttrain" and everything.posttrain.cotrain:
+        from psi0.train.cotraining import Cotraining
+
+        return Cotraining(everything, **job.inputs)
     if job.stage == "posttrain":
         return Posttraining(everything, **job.inputs)
     assert job.task is not None

@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 import yaml
 from judged_workspace import make_evaluation
+from typer.testing import CliRunner
 
 from psi0.ablation.ladder import ARMS, REFERENCE, arm_params, find_arm
 from psi0.ablation.result import ArmResult, made_of, result_file, write_table
 from psi0.ablation.run import run_ladder
 from psi0.ablation.workspace import build, committed, prepare_workspace
+from psi0.cli import app
 from psi0.errors import Psi0Error
 from psi0.evaluate.evaluation import summarize
 from psi0.evaluate.plan import register
-from psi0.evaluate.schemas import Evaluation, write_record
+from psi0.evaluate.schemas import Evaluation, Verdict, write_record
 from psi0.params import Params, load_params
 from psi0.profiles import load_profile
 from psi0.settings import settings
@@ -64,6 +66,29 @@ def test_the_budget_is_the_same_for_all_arms_but_those_on_time() -> None:
         **{"four_thirds": 120, "eight_thirds": 240},
     }
     assert arm_params(Params(), find_arm(REFERENCE), TASK, None) == Params()
+
+
+def test_the_stage_that_stands_for_two_takes_the_steps_of_both() -> None:
+    own = arm_params(Params(), find_arm("cotrained"), TASK, None)
+    assert own.posttrain.cotrain and own.pretrain.steps == 0
+    assert own.posttrain.steps == Params().pretrain.steps + Params().posttrain.steps
+    assert [arm.name for arm in ARMS if arm.merged] == ["cotrained"]
+
+
+def test_guidance_is_the_same_training(in_repository: None) -> None:
+    recipe, guided = (arm_params(Params(), find_arm(name), TASK, None) for name in (REFERENCE, "guided"))
+    changed = guided.system1.model_copy(update={"guidance": recipe.system1.guidance})
+    assert guided.model_copy(update={"system1": changed}) == recipe
+    stages = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+    reads = [name for name, stage in stages.items() if {"system1", "system1.guidance"} & set(stage.get("params", []))]
+    assert reads == ["finetune"], "stages before it are shared"
+
+
+def test_what_arms_change_is_listed() -> None:
+    said = CliRunner().invoke(app, ["ablate", "arms"]).output
+    assert all(arm.says in said for arm in ARMS)
+    assert "posttrain.cotrain=True posttrain.steps=pretrain.steps+posttrain.steps" in said
+    assert "system1.attention=cross" in said and "finetune.steps times 0.33" in said
 
 
 def test_an_unknown_arm_names_those_there_are() -> None:
@@ -123,7 +148,7 @@ def played(successes: int, plan: str) -> Evaluation:
     return whole.model_copy(update={"rows": rows, "summary": summarize(rows, descriptive=False)})
 
 
-def leave(results: Path, arm: str, successes: int, params: Params) -> None:
+def leave(results: Path, arm: str, successes: int, params: Params, verdict: Verdict | None = None) -> None:
     plan = register(params, TASK).sha256
     own = arm_params(params, find_arm(arm), TASK, None)
     found = ArmResult(
@@ -133,6 +158,7 @@ def leave(results: Path, arm: str, successes: int, params: Params) -> None:
         training={},
         delayed=played(successes, plan),
         at_once=played(10, plan),
+        verdict=verdict,
     )
     write_record(result_file(results, TASK, arm), found)
 
@@ -148,6 +174,16 @@ def test_the_table_compares_with_the_recipe_and_shows_missing_arms(here: Path) -
     )
     assert "| + EgoDex | missing |" in table and "not run yet" in table
     assert (here / f"ladder_{TASK}.md").read_text() == table
+
+
+def test_training_seeds_are_summed_up(here: Path) -> None:
+    leave(here, REFERENCE, 9, Params(), "pass")
+    assert "training seeds of the recipe" not in write_table(Params(), TASK, None, here)
+    leave(here, "seed_8", 6, Params(), "refuse")
+    leave(here, "seed_9", 10, Params(), "pass")
+    said = "Over 3 training seeds of the recipe (5 are planned), delayed: 0.833 on average, 0.60 to 1.00."
+    assert f"{said} The registered gate passes 2 of 3." in write_table(Params(), TASK, None, here)
+    assert arm_params(Params(), find_arm("seed_9"), TASK, None).pretrain.seed == 9
 
 
 def test_results_of_another_budget_or_plan_are_missing(here: Path) -> None:

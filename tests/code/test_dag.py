@@ -121,6 +121,8 @@ def test_one_parameter_reruns_exactly_what_depends_on_it(cheap_dag: Path) -> Non
     assert rerun(cheap_dag, {"gate.alpha": "0.04"}) == {"evaluate@pick_can", "gate@pick_can"}
     assert rerun(cheap_dag, {"finetune.steps": "77"}) == CHAIN_FROM_FINETUNE
     assert rerun(cheap_dag, {"promote.margin": "0.01", "publish.engines": "[]"}) == set()
+    assert rerun(cheap_dag, {"system1.guidance": "5.0"}) == CHAIN_FROM_FINETUNE
+    assert rerun(cheap_dag, {"system1.attention": "cross"}) == {"posttrain"} | CHAIN_FROM_FINETUNE
     assert rerun(cheap_dag, {"posttrain.steps": "77"}) == {"posttrain"} | CHAIN_FROM_FINETUNE
     assert (
         rerun(cheap_dag, {"demonstrations.noise": "0.5"})

@@ -57,6 +57,12 @@ def test_every_profile_survives_being_rendered_and_read(name: str, tmp_path: Pat
         ({"tokenizer": {"vocabulary": 200}}, ["tokenizer: vocabulary 200", "201 quantisation levels of scale 100"]),
         ({"system2": {"hidden_size": 60}}, ["system2: hidden_size 60, heads 4", "multiple of 4"]),
         ({"system2": {"patch_size": 24}}, ["system2: convolutional_stem needs a patch_size of 8 or 16, not 24"]),
+        ({"system1": {"attention": "plain"}}, ["system1.attention", "'joint' or 'cross'"]),
+        ({"posttrain": {"next_token_loss": -1}}, ["posttrain.next_token_loss", "greater than or equal to 0"]),
+        (
+            {"posttrain": {"cotrain": True, "cache_features": True, "image_shift": 0}},
+            ["posttrain: cache_features needs a frozen System-2; set cotrain or cache_features to false"],
+        ),
         ({"system1": {"heads": 3}}, ["system1: hidden_size 128 must be even and a multiple of heads 3"]),
         (
             {"gate": {"thresholds": {"pick_can": {"p0": 0.9, "p1": 0.8}}}},
@@ -81,6 +87,7 @@ def test_a_wrong_field_is_named_with_its_remedy(content: dict[str, object], name
         {"finetune": {"max_delay": 16, "ranks": 4, "accumulation": 4}},
         {"finetune": {"compile": False, "lora_rank": 8, "ema": 0.999}},
         {"posttrain": {"compile": "auto", "cache_features": True, "image_shift": 0}},
+        {"posttrain": {"cotrain": True, "next_token_loss": 0, "ema": 0.9}, "system1": {"attention": "cross"}},
     ],
 )
 def test_what_fits_is_accepted(content: dict[str, object]) -> None:

@@ -11,16 +11,17 @@ import pytest
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from psi0 import storage
+from psi0 import paths, storage
 from psi0.cli import app
 from psi0.connection import connect
 from psi0.deploy.bundle import build_bundle
 from psi0.deploy.publish import publish
 from psi0.errors import Psi0Error
+from psi0.files import write_bytes
 from psi0.registry.audit import audit
 from psi0.registry.lookup import fetch_policy
 from psi0.registry.versions import Version, download_evidence, find_version, note
-from tests.code.whole_workspace import BAD, TASK, make_whole, register
+from tests.code.whole_workspace import BAD, TASK, make_whole, register, write_lock
 
 
 class Objects:
@@ -197,6 +198,20 @@ def test_what_does_not_belong_is_named(registry: MlflowClient, objects: Objects,
             audit(registry, "dance")
     finally:
         registry.delete_registered_model(foreign)
+
+
+def test_a_system2_that_learned_beside_the_expert_is_part_of_its_weights(
+    registry: MlflowClient, objects: Objects, tmp_path: Path
+) -> None:
+    workspace = make_whole(tmp_path / "cotrained", "cotrained", weights="cotrained")
+    write_bytes(workspace / paths.COTRAINED_SYSTEM2 / "system2.safetensors", b"it learned too")
+    write_lock(workspace)
+    version = register(registry, workspace)
+    weights = find_version(registry, "system1", version.tags["psi0-system1"])
+    assert weights.description.startswith("The action expert after stage 2, with the System-2 that learned beside it")
+    assert audit(registry).breaches == []
+    with objects.changed(f"{artifacts(weights)}/system2/system2.safetensors", lambda content: content[:-1]):
+        assert f"{weights.label} does not hold the weights" in "\n".join(audit(registry).breaches)
 
 
 @pytest.mark.long

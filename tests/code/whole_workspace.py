@@ -49,7 +49,12 @@ _DAG = (
     ("prepare_humanoid_everyday", [paths.RAW_HUMANOID_EVERYDAY], paths.PREPARED_HUMANOID_EVERYDAY, ["prepare"]),
     (f"prepare_demonstrations@{TASK}", [paths.raw_demonstrations(TASK)], _DATASETS["demonstrations"], ["prepare"]),
     ("pretrain", [paths.PREPARED_EGODEX, paths.PREPARED_HUMANOID_EVERYDAY], paths.SYSTEM2, ["pretrain"]),
-    ("posttrain", [paths.SYSTEM2, paths.PREPARED_HUMANOID_EVERYDAY], paths.SYSTEM1, ["posttrain"]),
+    (
+        "posttrain",
+        [paths.SYSTEM2, paths.PREPARED_EGODEX, paths.PREPARED_HUMANOID_EVERYDAY],
+        paths.SYSTEM1,
+        ["posttrain"],
+    ),
     (
         f"finetune@{TASK}",
         [paths.SYSTEM2, paths.SYSTEM1, _DATASETS["demonstrations"]],

@@ -81,6 +81,25 @@ def test_switches_that_save_or_cost_memory_are_counted() -> None:
     assert "features" in changed[second].lines()[-1] and "features" not in "".join(plain[second].lines())
 
 
+def test_training_both_networks_at_once_is_counted() -> None:
+    plain = plan(Params())[1]
+    both = plan(Params.model_validate({"posttrain": {"cotrain": True}}))[1]
+    saving = plan(Params.model_validate({"posttrain": {"cotrain": True, "gradient_checkpointing": True}}))[1]
+    assert both.cost.parameters == plain.cost.parameters == both.cost.trained > plain.cost.trained
+    assert both.cost.flops > plan(Params())[0].cost.flops + plain.cost.flops
+    assert saving.activation_bytes < both.activation_bytes and saving.cost.flops > both.cost.flops
+    text = "\n".join(both.lines())
+    assert "9,600 of egodex and humanoid_everyday, whose frames are not counted yet" in text
+
+
+def test_passes_over_both_datasets_are_counted_together() -> None:
+    profile = load_profile("paper", Path(__file__).parents[2] / "params")
+    own = profile.posttrain.model_copy(update={"cotrain": True})
+    text = "\n".join(plan(profile.model_copy(update={"posttrain": own}), 64)[1].lines())
+    assert "20.5 passes over 3,000,000 frames of humanoid_everyday" in text
+    assert "0.7 passes over 93,000,000 frames of egodex and humanoid_everyday" in text
+
+
 def test_a_batch_that_cannot_be_dealt_out_is_named() -> None:
     with pytest.raises(Psi0Error, match=r"pretrain\.batch 24 .* 7 GPUs"):
         plan(Params(), 7)

@@ -1,4 +1,4 @@
-"""The action expert masks what it should, and so does the flow loss."""
+"""The action expert, of either kind of attention, masks what it should, and so does the flow loss."""
 
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from psi0.model.linear import use_bfloat16_products
 from psi0.model.system1 import ActionExpert
 
 
-@pytest.fixture
-def expert() -> ActionExpert:
-    return ActionExpert.create(params.System1(hidden_size=32), horizon=6, context_size=24, seed=0).eval()
+@pytest.fixture(params=["joint", "cross"])
+def expert(request: pytest.FixtureRequest) -> ActionExpert:
+    sizes = params.System1(hidden_size=32, attention=request.param)
+    return ActionExpert.create(sizes, horizon=6, context_size=24, seed=0).eval()
 
 
 def test_one_time_for_all_steps_may_be_given_once(expert: ActionExpert) -> None:

@@ -59,6 +59,24 @@ def commands(world: World, policy: Policy, seed: int) -> np.ndarray:
     return np.array(rows)
 
 
+@pytest.mark.parametrize("task", ["pick_can", "carry_place_can", "push_cart"])
+def test_a_demonstrator_goes_on_after_a_mistake(worlds: Callable[[str], World], task: str) -> None:
+    world = worlds(task)
+    demonstrator = make_demonstrator(world)
+    noticed, succeeded = 0, 0
+    for seed in range(600000, 600006):
+        world.reset(seed)
+        demonstrator.reset(seed)
+        demonstrator.misjudge(np.random.default_rng(seed))
+        assert demonstrator.misjudging
+        outcome = None
+        while outcome is None:
+            outcome = world.step(act(world, demonstrator))
+        noticed += not demonstrator.misjudging
+        succeeded += outcome.success
+    assert noticed >= 4 and succeeded >= 3
+
+
 def test_every_task_has_parameters_a_demonstrator_and_a_script(worlds: Callable[[str], World]) -> None:
     assert set(TASKS) == set(KNOWN_TASKS) == set(Params().gate.thresholds)
     for name in TASKS:

@@ -95,6 +95,19 @@ def test_system1_learns_with_system2_frozen(prepared: Path) -> None:
     assert found["validation_loss"] < 0.7 * found["trivial_loss"]
 
 
+def test_both_learn_in_one_stage(workspace: Path) -> None:
+    params = learning_params(
+        pretrain={"steps": 0, "humanoid_everyday_steps": 0, "warmup_steps": 0},
+        posttrain={"cotrain": True, "steps": 240, "validation_every": 240, "checkpoint_every": 240},
+    )
+    stage.pretrain(params, in_process=True)
+    stage.posttrain(params, in_process=True)
+    found = metrics("models/system1")
+    assert found["validation_loss"] < 0.5 * found["validation_loss_start"]
+    assert found["validation_flow_loss"] < 0.7 * found["trivial_flow_loss"]
+    assert found["validation_next_token_loss"] < 0.9 * found["trivial_next_token_loss"]
+
+
 def test_fine_tuning_learns(workspace: Path) -> None:
     stage.finetune(learning_params(), "pick_can", in_process=True)
     found = metrics("models/policy/pick_can")

@@ -22,8 +22,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
 
 
-def expert() -> ActionExpert:
-    return ActionExpert.create(System1(hidden_size=32, blocks=3, heads=2), horizon=4, context_size=16, seed=0).train()
+def expert(attention: str) -> ActionExpert:
+    sizes = System1(hidden_size=32, blocks=3, heads=2, attention=attention)
+    return ActionExpert.create(sizes, horizon=4, context_size=16, seed=0).train()
 
 
 def velocity(system1: ActionExpert) -> torch.Tensor:
@@ -45,8 +46,9 @@ def kept(system1: ActionExpert) -> int:
     return sum(numbers)
 
 
-def test_recomputing_the_expert_keeps_less_and_changes_no_bit() -> None:
-    plain, saving = expert(), expert()
+@pytest.mark.parametrize("attention", ["joint", "cross"])
+def test_recomputing_the_expert_keeps_less_and_changes_no_bit(attention: str) -> None:
+    plain, saving = expert(attention), expert(attention)
     saving.checkpointing = True
     assert all(torch.equal(a, b) for a, b in zip(gradients(plain), gradients(saving), strict=True))
     assert kept(saving) < 0.5 * kept(plain)
@@ -66,8 +68,9 @@ def test_a_stage_that_recomputes_leaves_the_same_weights(workspace: Path, name: 
     assert all(torch.equal(value, saving[key]) for key, value in plain.items())
 
 
-def test_compiled_blocks_compute_the_same_under_the_same_names() -> None:
-    plain, compiled = expert(), expert()
+@pytest.mark.parametrize("attention", ["joint", "cross"])
+def test_compiled_blocks_compute_the_same_under_the_same_names(attention: str) -> None:
+    plain, compiled = expert(attention), expert(attention)
     said = compile_blocks(compiled, torch.device("cpu"), backend="aot_eager")
     assert said == "compile: 3 blocks are compiled in the first steps"
     assert compiled.state_dict().keys() == plain.state_dict().keys()

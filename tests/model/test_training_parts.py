@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from psi0.errors import Psi0Error
 from psi0.model.prompt import Prompt
 from psi0.train import guards, sampler
-from psi0.train.augmentation import Augmentation
+from psi0.train.augmentation import SAME_COLORS, Augmentation
 from psi0.train.frames import check_that_prompts_differ
 from psi0.train.history import History
 from psi0.train.optimizer import parameter_groups, rate_factor
@@ -53,15 +53,15 @@ def test_something_is_held_out_and_something_is_left(episodes: int, part: float)
         assert 1 <= len(chosen) < episodes and chosen <= set(range(episodes))
 
 
-def _moved(right: int, down: int) -> Augmentation:
-    return Augmentation(np.array([[right, down]]), np.ones((1, 3), np.float32), np.zeros((1, 32), np.float32))
+def _changed(right: int = 0, down: int = 0, colors: tuple[float, ...] = SAME_COLORS) -> Augmentation:
+    return Augmentation(np.array([[right, down]]), np.array([colors], np.float32), np.zeros((1, 32), np.float32))
 
 
 def test_key_points_move_with_the_image() -> None:
     height, width = 48, 64
     image = np.zeros((1, height, width, 3), np.uint8)
     image[0, 20, 30] = 255
-    augmentation = _moved(right=3, down=-2)
+    augmentation = _changed(right=3, down=-2)
     (y,), (x,) = np.nonzero(augmentation.images(image)[0, :, :, 0])
     assert (x, y) == (33, 18)
     point = np.array([[[1.0, 2.0, 3.0, 2 * 30 / width - 1, 2 * 20 / height - 1]]], np.float32)
@@ -71,7 +71,7 @@ def test_key_points_move_with_the_image() -> None:
 
 def test_no_augmentation_leaves_the_image_alone() -> None:
     image = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), np.uint8)
-    assert (_moved(0, 0).images(image) == image).all()
+    assert (_changed().images(image) == image).all()
 
 
 def test_color_jitter_changes_colors_within_bytes() -> None:
@@ -81,6 +81,17 @@ def test_color_jitter_changes_colors_within_bytes() -> None:
     changed = drawn.images(image)
     assert changed.dtype == np.uint8 and (changed != image).any()
     assert (drawn.part(slice(1, 3)).images(image[1:3]) == changed[1:3]).all()
+
+
+def test_colors_change_as_told() -> None:
+    image = np.array([[[[200, 0, 0], [60, 60, 60]], [[0, 90, 30], [0, 0, 210]]]], np.uint8)
+    third = 2 * np.pi / 3
+    assert _changed(colors=(1, 1, 1, third)).images(image).tolist() == np.roll(image, 1, axis=-1).tolist()
+    assert (_changed(colors=(0.5, 1, 1, 0)).images(image) == image // 2).all()
+    grey = _changed(colors=(1, 1, 0, 0)).images(image)
+    assert np.ptp(grey, axis=-1).max() == 0 and grey[0, 0, 1, 0] == 60 and abs(int(grey[0, 0, 0, 0]) - 60) <= 1
+    flat = _changed(colors=(1, 0, 1, 0)).images(image)
+    assert np.ptp(flat) == 0
 
 
 @dataclass

@@ -213,22 +213,6 @@ def test_disturbance_leaves_standing_robots_and_the_idle_hand_alone() -> None:
     assert np.array_equal(Disturbance(10, 0.0, seed=5).disturb(action), action)
 
 
-def test_a_hand_that_closed_beside_the_can_tries_again(world: World) -> None:
-    demonstrator = make_demonstrator(world)
-    succeeded, opened_again = 0, 0
-    for seed in range(600000, 600004):
-        world.reset(seed)
-        demonstrator.reset(seed)
-        demonstrator.misjudge(np.random.default_rng(seed))
-        closed, outcome = False, None
-        while outcome is None:
-            outcome = world.step(demonstrator.act(world.observe())[0])
-            closed = closed or not demonstrator.misjudging
-        opened_again += closed
-        succeeded += outcome.success
-    assert opened_again >= 3 and succeeded >= 2
-
-
 def test_an_unknown_task_lists_the_known_ones() -> None:
     with pytest.raises(Psi0Error, match="'fold_towel' does not exist; known tasks: pick_can"):
         make_task("fold_towel")

@@ -1,12 +1,14 @@
 """Grasp the can, lift it, walk along the table, set it down on the mark, let go, step back."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from psi0.policy import Observation
 from psi0.robot.constants import NOMINAL_HEIGHT, OPEN_RIGHT
+from psi0.sim.demonstrators.astray import Astray, draw_astray
 from psi0.sim.demonstrators.motion import approach, error_to, walking_velocity
 from psi0.sim.demonstrators.phases import Walking
 from psi0.sim.demonstrators.pick import PickDemonstrator, PickPlan
@@ -30,7 +32,8 @@ _ROLL_PER_METER = 0.6
 _NEAR_ENOUGH = 0.11
 """How far from where it meant to stand it sets down, the first time [m]; each stop more, as it may not get nearer."""
 _PLACING = ("over", "down", "release")
-_LEANING = ("reach", "grasp", "grip", *_PLACING)
+_WITH_THE_CAN = 0.3
+"""How many of its mistakes are to carry the can to a wrong place."""
 
 
 class CarryDemonstrator(PickDemonstrator):
@@ -39,6 +42,8 @@ class CarryDemonstrator(PickDemonstrator):
     It squats a little before lower tables and leans over while it reaches. When the can did not come along it opens
     the hand and begins anew.
     """
+
+    leaning: ClassVar[tuple[str, ...]] = (*PickDemonstrator.leaning, *_PLACING)
 
     def __init__(self, world: World) -> None:
         super().__init__(world, PickPlan(stand_seconds=0.5, raise_speed=0.35))
@@ -53,6 +58,19 @@ class CarryDemonstrator(PickDemonstrator):
         self._grasped_off = np.zeros(3)
         self._retreat_goal, self._from_pelvis = np.zeros(3), np.zeros(3)
         self._stops = 0
+        self._carries_astray: Astray | None = None
+
+    def misjudge(self, random: np.random.Generator) -> None:
+        """As when picking, or carry the can to a wrong place first."""
+        if random.random() < _WITH_THE_CAN:
+            self._carries_astray = draw_astray(random)
+        else:
+            super().misjudge(random)
+
+    @property
+    def misjudging(self) -> bool:
+        """Whether the mistake is still being made."""
+        return self._carries_astray is not None or super().misjudging
 
     def _styled(self) -> PickPlan:
         """As usual, but over the table that is there."""
@@ -95,7 +113,7 @@ class CarryDemonstrator(PickDemonstrator):
     def _torso_goal(self) -> NDArray[np.float64]:
         """Roll, pitch, yaw `(3,)` [rad]: while it reaches, it leans over, the more the lower the table, to the side of
         the hand; and it turns to what it reaches for."""
-        if self.phase not in _LEANING:
+        if self.phase not in self.leaning:
             return np.zeros(3)
         low = max(0.0, _HIGH_TABLE - self._table_height())
         there = self._mark() if self.phase in _PLACING else self._object()
@@ -115,9 +133,10 @@ class CarryDemonstrator(PickDemonstrator):
         if self._lost():
             self._enter("walk")
             return np.zeros(3), 0.0
-        ahead, turn = error_to(self._world, self._place_spot(), self._frame.yaw)
+        ahead, turn = self._error_to(self._place_spot(), self._carries_astray)
         if self._held(abs(ahead[0]) < 0.06 and abs(ahead[1]) < 0.06 and abs(turn) < 0.15):
-            self._enter("hold")
+            self._enter("hold" if self._carries_astray is None else "carry")
+            self._carries_astray = None
         return walking_velocity(ahead, turn), turn
 
     def _hold(self) -> Walking:

@@ -1,6 +1,7 @@
 """Walk to the table, reach for an object from the side, close the right hand, lift; try again after a miss."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from psi0.policy import Observation
 from psi0.robot.constants import CLOSED_RIGHT, NOMINAL_HEIGHT, OPEN_LEFT, OPEN_RIGHT, READY_ARMS
 from psi0.robot.layout import ActionPart
+from psi0.sim.demonstrators.astray import Astray, draw_astray
 from psi0.sim.demonstrators.motion import Frame, Hand, action, approach, error_to, walking_velocity
 from psi0.sim.demonstrators.phases import Phased, Walking
 from psi0.sim.demonstrators.style import draw_style
@@ -31,8 +33,9 @@ _CLEAR_OF_THE_OTHER = 0.16
 """How far it stays from the other object of two [m]."""
 _LEAN_PER_METER, _WITHIN_REACH, _LARGEST_LEAN = 1.5, 0.34, 0.15
 """It leans over to what is farther ahead than this [rad/m, m, rad]."""
-_LEANING = ("reach", "grasp", "grip")
-_TURNED = ("stand", "raise", *_LEANING, "lift")
+_TURNED = ("stand", "raise", "reach", "grasp", "grip", "lift")
+_ASTRAY_SHARE = 0.5
+"""How many of the mistakes are to stand in a wrong place; the others are to close the hand beside the object."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class PickDemonstrator(Phased):
     """
 
     privileged = True
+    leaning: ClassVar[tuple[str, ...]] = ("reach", "grasp", "grip")
+    """Phases in which it leans over to what it reaches for."""
 
     def __init__(self, world: World, plan: PickPlan | None = None) -> None:
         super().__init__(world)
@@ -85,6 +90,7 @@ class PickDemonstrator(Phased):
         self._height, self._torso = NOMINAL_HEIGHT, np.zeros(3)
         self._lift_goal = np.zeros(3)
         self._misjudged = np.zeros(3)
+        self._astray: Astray | None = None
         self._frame = Frame()
 
     def _styled(self) -> PickPlan:
@@ -99,7 +105,10 @@ class PickDemonstrator(Phased):
         )
 
     def misjudge(self, random: np.random.Generator) -> None:
-        """Aim beside the object, until the hand has closed on nothing."""
+        """Walk to a wrong place first, or aim beside the object until the hand has closed on nothing."""
+        if self._plan.walks and random.random() < _ASTRAY_SHARE:
+            self._astray = draw_astray(random)
+            return
         while True:
             angle = random.uniform(-np.pi, np.pi)
             miss = random.uniform(*_MISJUDGED_BY) * np.array([np.cos(angle), np.sin(angle), 0.0])
@@ -117,8 +126,8 @@ class PickDemonstrator(Phased):
 
     @property
     def misjudging(self) -> bool:
-        """Whether it still aims beside the object."""
-        return bool(self._misjudged.any())
+        """Whether it still walks to a wrong place or aims beside the object."""
+        return self._astray is not None or bool(self._misjudged.any())
 
     # Where things are
 
@@ -154,7 +163,15 @@ class PickDemonstrator(Phased):
         return rotation_z(self._frame.yaw + self._plan.hand_yaw)
 
     def _error(self) -> tuple[NDArray[np.float64], float]:
-        return error_to(self._world, self._spot(), self._frame.yaw)
+        return self._error_to(self._spot(), self._astray)
+
+    def _error_to(self, spot: NDArray[np.float64], astray: Astray | None) -> tuple[NDArray[np.float64], float]:
+        """What is left to a spot `(2,)` and the table's heading, or to a wrong place beside it."""
+        if astray is None:
+            return error_to(self._world, spot, self._frame.yaw)
+        there = self._frame.local(np.array([*spot, 0.0])) + np.array([*astray.offset, 0.0])
+        there[0] = min(there[0], self._plan.nearest_to_table)
+        return error_to(self._world, self._frame.point(there)[:2], self._frame.yaw + astray.turn)
 
     def _turn_to(self, there: NDArray[np.float64]) -> float:
         """How far the torso turns towards a point `(3,)` [rad]."""
@@ -165,7 +182,7 @@ class PickDemonstrator(Phased):
         """Roll, pitch, yaw `(3,)` [rad]."""
         turn = self._turn_to(self._object()) if self.phase in _TURNED else 0.0
         far = error_to(self._world, self._object()[:2])[0][0] - _WITHIN_REACH
-        lean = np.clip(_LEAN_PER_METER * far, 0.0, _LARGEST_LEAN) if self.phase in _LEANING else 0.0
+        lean = np.clip(_LEAN_PER_METER * far, 0.0, _LARGEST_LEAN) if self.phase in self.leaning else 0.0
         return np.array([0.0, lean, turn])
 
     # Phases
@@ -191,7 +208,8 @@ class PickDemonstrator(Phased):
         self._get_ready()
         ahead, turn = self._error()
         if self._held(abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.06 and abs(turn) < 0.12):
-            self._enter("stand")
+            self._enter("stand" if self._astray is None else "walk")
+            self._astray = None
         return walking_velocity(ahead, turn), turn
 
     def _stand(self) -> Walking:
