@@ -2,117 +2,50 @@
 
 Run: `python -m benchmarks.expert` (add `--paper` for the full width: 2 GB per copy).
 
-The restatement computes what the published description says, step by step, from the published weights: separate
-projections for queries, keys and values, everything anew at every Euler step. Before anything is timed both must
-reproduce the recorded outputs of the published head.
+The restatement (`benchmarks.plain_expert`) is run in torch. Before anything is timed it and ours must agree, and both
+must reproduce the recorded outputs of the published head. The rows:
+
+- forward and backward: what training does with a batch under training-time real-time chunking. Every sample has a noise
+  level and a clean prefix. The restatement is told a level per action, ours a level per sample and which actions have
+  it. Gradients start empty, as after an optimizer's step.
+- sample of 10 steps: noise to actions in torch, without a prefix.
+- sample of 10 steps, exported graph: the same, ours as the graph that is deployed, under ONNX Runtime.
 """
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional
 
 from benchmarks.machine import describe_machine
+from benchmarks.plain_expert import Plain
+from psi0.export.graphs import Graph, export_graph
+from psi0.export.runtime import load_graph
+from psi0.model import euler
 from psi0.model.config import System1Config
 from psi0.model.flow import sample_actions
-from psi0.model.published import computed_constants, from_published, read_sizes, to_published
+from psi0.model.planned_field import PlannedField
+from psi0.model.published import computed_constants, from_published, published_names, read_sizes, to_published
 from psi0.model.published_check import LIMIT
 from psi0.model.system1 import ActionExpert
+from psi0.params import Export
 
 FIXTURE = Path("tests/model/fixtures/official_action_head")
 STEPS = 10
-
-
-class Plain:
-    """The published head, restated: weights by their published names, one function per line of its description."""
-
-    def __init__(self, weights: dict[str, Tensor], heads: int) -> None:
-        self.weights = {name: value.clone().requires_grad_() for name, value in weights.items()}
-        self.heads = heads
-        self.blocks = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("transformer_blocks"))
-
-    def linear(self, name: str, inputs: Tensor) -> Tensor:
-        return functional.linear(inputs, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
-
-    def time(self, timestep: Tensor) -> Tensor:
-        angles = timestep[..., None] * self.weights["time_ins_embed.w"].detach()
-        features = torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
-        inner = functional.silu(self.linear("time_ins_embed.out_net.0", features))
-        return self.linear("time_ins_embed.out_net.2", inner)
-
-    def heads_of(self, tokens: Tensor) -> Tensor:
-        batch, count, size = tokens.shape
-        return tokens.view(batch, count, self.heads, size // self.heads).transpose(1, 2)
-
-    def norm(self, tokens: Tensor) -> Tensor:
-        return functional.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
-
-    def velocity(self, actions: Tensor, timestep: Tensor, features: Tensor, mask: Tensor, state: Tensor) -> Tensor:
-        temb = self.time(timestep if timestep.ndim == 2 else timestep[:, None].expand(actions.shape[:2]))
-        views = self.linear("obs_proj.views_proj", features)
-        own = self.linear("obs_proj._obs_proc.1", state)[:, None]
-        observations = torch.cat([views, own], dim=1)
-        observations = observations + self.weights["obs_proj.enc_pos.pe"].detach()[: observations.shape[1]].transpose(
-            0, 1
-        )
-        widened = functional.gelu(self.linear("action_proj_in.ac_proj.0", actions), approximate="tanh")
-        tokens = self.linear("action_proj_in.ac_proj.2", widened) + self.weights["action_proj_in.dec_pos"]
-        seen = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1) > 0
-        allowed = torch.cat([torch.ones(tokens.shape[:2], dtype=torch.bool), seen], dim=1)[:, None, None, :]
-        for index in range(self.blocks):
-            tokens, observations = self.block(index, tokens, observations, temb, allowed)
-        shift, scale = self.linear("action_proj_out.adaLN_modulation.1", functional.silu(temb)).chunk(2, dim=-1)
-        return self.linear("action_proj_out.linear", tokens * scale + shift)
-
-    def block(
-        self, index: int, tokens: Tensor, observations: Tensor, temb: Tensor, allowed: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        name, last = f"transformer_blocks.{index}", index == self.blocks - 1
-        own = self.linear(f"{name}.norm1_act.linear", functional.silu(temb)).chunk(6, dim=-1)
-        other = self.linear(f"{name}.norm1_obs.linear", functional.silu(temb[:, -1:])).chunk(2 if last else 6, dim=-1)
-        shift, scale = (other[1], other[0]) if last else other[:2]
-        normed = self.norm(tokens) * (1 + own[1]) + own[0]
-        normed_other = self.norm(observations) * (1 + scale) + shift
-        parts = [
-            torch.cat(
-                [
-                    self.heads_of(self.linear(f"{name}.attn.{mine}", normed)),
-                    self.heads_of(self.linear(f"{name}.attn.{theirs}", normed_other)),
-                ],
-                dim=2,
-            )
-            for mine, theirs in (("to_q", "add_q_proj"), ("to_k", "add_k_proj"), ("to_v", "add_v_proj"))
-        ]
-        attended = functional.scaled_dot_product_attention(*parts, attn_mask=allowed)
-        attended = attended.transpose(1, 2).flatten(2)
-        count = tokens.shape[1]
-        tokens = tokens + own[2] * self.linear(f"{name}.attn.to_out.0", attended[:, :count])
-        tokens = tokens + own[5] * self.feed_forward(f"{name}.ff_act", self.norm(tokens) * (1 + own[4]) + own[3])
-        if last:
-            return tokens, observations
-        observations = observations + other[2] * self.linear(f"{name}.attn.to_add_out", attended[:, count:])
-        inner = self.norm(observations) * (1 + other[4]) + other[3]
-        return tokens, observations + other[5] * self.feed_forward(f"{name}.ff_obs", inner)
-
-    def feed_forward(self, name: str, inputs: Tensor) -> Tensor:
-        return self.linear(
-            f"{name}.net.2", functional.gelu(self.linear(f"{name}.net.0.proj", inputs), approximate="tanh")
-        )
-
-    @torch.no_grad()
-    def sample(self, noise: Tensor, levels: Tensor, features: Tensor, mask: Tensor, state: Tensor) -> Tensor:
-        actions = noise
-        for index in range(len(levels) - 1):
-            timestep = (levels[index] * 1000).expand(len(noise))
-            change = levels[index + 1] - levels[index]
-            actions = actions + change * self.velocity(actions, timestep, features, mask, state)
-        return actions
+LONGEST_PREFIX = 5
+PAPER_CALLS = 5
+INPUTS = ("actions", "vlm_features", "vlm_mask", "state")
+"""As the published head takes them."""
+Inputs = dict[str, Tensor]
+Array = NDArray[np.float32]
 
 
 def ratios(plain: Callable[[], object], ours: Callable[[], object], calls: int) -> tuple[float, float, float, float]:
@@ -130,42 +63,101 @@ def ratios(plain: Callable[[], object], ours: Callable[[], object], calls: int) 
     return min(a for a, _ in taken), min(b for _, b in taken), min(each), statistics.median(each)
 
 
-def compare(weights: dict[str, Tensor], expert: ActionExpert, inputs: dict[str, Tensor], calls: int) -> None:
-    """Print one line for forward and backward, and one for a sample of ten steps."""
-    plain = Plain(weights, expert.config.heads)
-    noise, features, state = inputs["actions"], inputs["vlm_features"], inputs["state"]
-    mask = inputs["vlm_mask"]
-    level = torch.full((len(noise), noise.shape[1]), 0.4)
+def row(title: str, plain: Callable[[], object], ours: Callable[[], object], calls: int) -> None:
+    """Time both and print one line."""
+    theirs, mine, smallest, median = ratios(plain, ours, calls)
+    print(f"  {title:34} plain {theirs:9.2f} ms, ours {mine:9.2f} ms: {median:.2f}x median, {smallest:.2f}x smallest")
 
-    def learn_plain() -> None:
-        plain.velocity(noise, level * 1000, features, mask, state).square().mean().backward()
 
-    def learn_ours() -> None:
-        expert.velocity(noise, level, features, mask > 0, state).square().mean().backward()
+def agree(what: str, found: Tensor, expected: Tensor) -> None:
+    """Stop when the difference's norm is above `LIMIT` of what is expected."""
+    difference = float(torch.linalg.vector_norm(found - expected) / torch.linalg.vector_norm(expected))
+    if not difference <= LIMIT:
+        raise SystemExit(f"{what}: both differ by {difference:.1e} of its norm")
 
-    levels = torch.linspace(1, 0, STEPS + 1)
-    for title, one, other in (
-        ("forward and backward", learn_plain, learn_ours),
-        (
-            f"sample of {STEPS} steps",
-            lambda: plain.sample(noise, levels, features, mask, state),
-            lambda: sample_actions(expert, noise, levels, features, mask > 0, state),
-        ),
+
+def compare_learning(plain: Plain, expert: ActionExpert, inputs: Inputs, calls: int) -> None:
+    """Velocities and gradients of both, then how long they take."""
+    noise, features, mask, state = (inputs[name] for name in INPUTS)
+    draw = torch.Generator().manual_seed(0)
+    level = torch.rand(len(noise), generator=draw)
+    late = torch.arange(noise.shape[1]) >= torch.randint(1, LONGEST_PREFIX + 1, (len(noise), 1), generator=draw)
+    levels = level[:, None] * late
+
+    def learn_plain() -> Tensor:
+        for weight in plain.weights.values():
+            weight.grad = None
+        velocity = plain.velocity(noise, levels * 1000, features, mask, state)
+        velocity.square().mean().backward()
+        return velocity.detach()
+
+    def learn_ours() -> Tensor:
+        for weight in expert.parameters():
+            weight.grad = None
+        velocity = expert.velocity(noise, level, features, mask > 0, state, late)
+        velocity.square().mean().backward()
+        return velocity.detach()
+
+    agree("velocity", learn_ours(), learn_plain())
+    for name, parameter in expert.named_parameters():
+        parts = [plain.weights[theirs].grad for theirs in published_names(name)]
+        assert parameter.grad is not None
+        # The last block's observation queries, which ours has not, come last.
+        agree(name, parameter.grad, torch.cat([part for part in parts if part is not None])[: len(parameter)])
+    row("forward and backward", learn_plain, learn_ours, calls)
+
+
+def compare_samples(plain: Plain, expert: ActionExpert, inputs: Inputs, calls: int) -> None:
+    """A sample in torch, and for a single one as the graph that is deployed."""
+    noise, features, mask, state = (inputs[name] for name in INPUTS)
+    levels = torch.from_numpy(euler.schedule(STEPS))
+
+    def sample_plain() -> Tensor:
+        return plain.sample(noise, levels, features, mask, state)
+
+    def sample_ours() -> Tensor:
+        return sample_actions(expert, noise, levels, features, mask > 0, state)
+
+    agree("sample", sample_ours(), sample_plain())
+    row(f"sample of {STEPS} steps", sample_plain, sample_ours, calls)
+    if len(noise) == 1:
+        graph = exported(expert, levels, inputs)
+        agree("sample of the graph", graph(inputs), sample_plain())
+        row(f"sample of {STEPS} steps, exported graph", sample_plain, lambda: graph(inputs), calls)
+
+
+def exported(expert: ActionExpert, levels: Tensor, like: Inputs) -> Callable[[Inputs], Tensor]:
+    """A sampler over the exported graph of one step, on one thread, for single inputs of these shapes."""
+    noise, features, mask, state = (like[name][:1] for name in INPUTS)
+    examples = (noise, torch.tensor([0]), torch.ones(noise.shape[:2]), state, features, mask)
+    graph = Graph("s1_step", PlannedField(expert, levels).eval(), examples)
+    with tempfile.TemporaryDirectory() as folder:
+        export_graph(graph, Path(folder), Export().opset)
+        session = load_graph(Path(folder), graph.name, 1)
+
+    def sample(inputs: Inputs) -> Tensor:
+        noise, features, mask, state = (inputs[name].numpy() for name in INPUTS)
+        seen = {"state": state, "context": features, "context_mask": mask}
+
+        def velocity(actions: Array, step: int, late: Array) -> Array:
+            return session.run(None, {"actions": actions, "step": np.array([step]), "late": late, **seen})[0]
+
+        return torch.from_numpy(euler.sample(velocity, noise, levels.numpy()))
+
+    return sample
+
+
+def check(plain: Plain, expert: ActionExpert, recorded: Inputs) -> None:
+    """The restatement, ours and its graph must give what was recorded from the published code."""
+    levels, fixed = recorded["sigmas"], (recorded["vlm_features"], recorded["vlm_mask"], recorded["state"])
+    graph = exported(expert, levels, recorded)
+    each = [{name: recorded[name][index : index + 1] for name in INPUTS} for index in range(len(recorded["actions"]))]
+    for name, found in (
+        ("the restatement", plain.sample(recorded["actions"], levels, *fixed)),
+        ("ours", sample_actions(expert, recorded["actions"], levels, fixed[0], fixed[1] > 0, fixed[2])),
+        ("our graph", torch.cat([graph(one) for one in each])),
     ):
-        theirs, mine, smallest, median = ratios(one, other, calls)
-        print(
-            f"  {title:22} plain {theirs:9.2f} ms, ours {mine:9.2f} ms: {median:.2f}x median, {smallest:.2f}x smallest"
-        )
-
-
-def check(weights: dict[str, Tensor], expert: ActionExpert, recorded: dict[str, Tensor]) -> None:
-    """Both must give what was recorded from the published code."""
-    plain = Plain(weights, expert.config.heads)
-    fixed = (recorded["vlm_features"], recorded["vlm_mask"], recorded["state"])
-    found = plain.sample(recorded["actions"], recorded["sigmas"], *fixed)
-    mine = sample_actions(expert, recorded["actions"], recorded["sigmas"], fixed[0], fixed[1] > 0, fixed[2])
-    for name, value in (("the restatement", found), ("ours", mine)):
-        difference = float((value - recorded["sampled_actions"]).abs().max())
+        difference = float((found - recorded["sampled_actions"]).abs().max())
         if not difference <= LIMIT:
             raise SystemExit(f"{name} differs from the recording by {difference:.1e}")
         print(f"  {name}: {difference:.1e} from the recorded sample")
@@ -182,7 +174,7 @@ def bandwidth() -> float:
     return block.numel() * 4 / min(taken)
 
 
-def paper_size() -> None:
+def paper_size(calls: int) -> None:
     """The published width, random weights: the ratio beside what memory allows."""
     config = System1Config(schema_version=1, horizon=30, context_size=2048)
     expert = ActionExpert(config).eval()
@@ -195,10 +187,10 @@ def paper_size() -> None:
         "state": torch.randn(1, 36, generator=draw),
     }
     size = sum(value.numel() * 4 for value in expert.parameters())
-    print(
-        f"paper width: {size / 1e9:.2f} GB of weights, read once per step: {size / bandwidth() * 1000:.0f} ms at least"
-    )
-    compare(weights, expert, inputs, calls=2)
+    print(f"paper width: {size / 1e9:.2f} GB of weights, {size / bandwidth() * 1000:.0f} ms at least to read them once")
+    plain = Plain(weights, config.heads)
+    compare_learning(plain, expert, inputs, calls)
+    compare_samples(plain, expert, inputs, calls)
 
 
 def main() -> None:
@@ -211,14 +203,16 @@ def main() -> None:
     print(describe_machine(f"torch {torch.__version__}, one thread"))
     weights, recorded = load_file(FIXTURE / "model.safetensors"), load_file(FIXTURE / "io.safetensors")
     expert = from_published(weights, read_sizes(FIXTURE / "config.json").ours()).expert.eval()
-    check(weights, expert, recorded)
-    one = {name: recorded[name][:1] for name in ("actions", "vlm_features", "vlm_mask", "state")}
+    plain = Plain(weights, expert.config.heads)
+    check(plain, expert, recorded)
+    one = {name: recorded[name][:1] for name in INPUTS}
     for batch in (1, 8):
         print(f"dimensions of the recording (width {expert.config.hidden_size}), batch {batch}")
         inputs = {name: value.repeat(batch, *[1] * (value.ndim - 1)) for name, value in one.items()}
-        compare(weights, expert, inputs, arguments.calls)
+        compare_learning(plain, expert, inputs, arguments.calls)
+        compare_samples(plain, expert, inputs, arguments.calls)
     if arguments.paper:
-        paper_size()
+        paper_size(min(arguments.calls, PAPER_CALLS))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ from psi0.model.system1 import ActionExpert
 LEVELS = torch.from_numpy(euler.schedule(4))
 
 
-@pytest.fixture(scope="module")
-def expert() -> ActionExpert:
-    return ActionExpert.create(params.System1(hidden_size=32), horizon=6, context_size=24, seed=0).eval()
+@pytest.fixture(scope="module", params=["joint", "cross"])
+def expert(request: pytest.FixtureRequest) -> ActionExpert:
+    sizes = params.System1(hidden_size=32, attention=request.param)
+    return ActionExpert.create(sizes, horizon=6, context_size=24, seed=0).eval()
 
 
 @pytest.mark.parametrize("clean", [0, 1, 6])
@@ -47,7 +48,7 @@ def test_it_computes_nothing_of_a_level_again(expert: ActionExpert) -> None:
     assert field(*inputs, torch.ones(1, 5)).shape == (1, 6, 36)
     for hook in hooks:
         hook.remove()
-    assert len(hooks) == 2 * expert.config.blocks + 2
+    assert len(hooks) == (2 if expert.config.attention == "joint" else 1) * expert.config.blocks + 2
 
 
 def test_weights_may_lie_beside_the_graph(
