@@ -230,15 +230,15 @@ class Posttrain(ChunkTraining):
 class Finetune(ChunkTraining):
     """Stage 3: the action expert learns one task from its demonstrations."""
 
-    steps: Positive = Field(3000, description="Optimiser steps")
-    batch: Positive = Field(32, description="Global batch: samples per optimiser step over all ranks")
+    steps: Positive = Field(6000, description="Optimiser steps")
+    batch: Positive = Field(16, description="Global batch: samples per optimiser step over all ranks")
     zero_stage: Annotated[int, Field(ge=0, le=3)] = Field(0, description="DeepSpeed ZeRO stage")
     image_shift: Natural = Field(4, description="Random image shift [pixels]")
     color_jitter: Share = Field(
         0.1, description="Jitter of brightness, contrast, saturation, and a quarter of it of hue (0.2 as published)"
     )
     validation_share: Share = Field(0.05, description="Share of episodes held out for the loss that is reported")
-    validation_every: Positive = Field(500, description="Steps between validations")
+    validation_every: Positive = Field(1000, description="Steps between validations")
     tune_system2: bool = Field(True, description="Tiny scale: System-2 learns too (frozen in the paper)")
     lora_rank: Natural = Field(
         0, description="With tune_system2: it learns through low-rank updates (LoRA) of this rank; 0: all its weights"
