@@ -49,6 +49,9 @@ def _seeded(seed: int) -> Change:
     return {stage: {"seed": seed} for stage in ("pretrain", "posttrain", "finetune")}
 
 
+_SEEDED = tuple(
+    Arm(f"seed_{seed}", f"the recipe, training seed {seed}", _seeded(seed), gated=True) for seed in range(8, 12)
+)
 ARMS = (
     Arm("none", "no pre-training, no post-training", {**_NO_PRETRAINING, **_NO_POSTTRAINING, **_NO_RTC}),
     Arm("egodex", "+ EgoDex", {**_EGODEX_ALONE, **_NO_POSTTRAINING, **_NO_RTC}),
@@ -68,11 +71,11 @@ ARMS = (
     Arm("two_thirds", "the recipe in two thirds of the steps", times=2 / 3),
     Arm("four_thirds", "the recipe in four thirds of the steps", times=4 / 3),
     Arm("eight_thirds", "the recipe in eight thirds of the steps", times=8 / 3),
-    *(Arm(f"seed_{seed}", f"the recipe, training seed {seed}", _seeded(seed), gated=True) for seed in range(8, 12)),
+    *_SEEDED,
 )
 REFERENCE = "recipe"
 """The arm that the others are compared with."""
-SEEDS = (REFERENCE, *(arm.name for arm in ARMS if arm.name.startswith("seed_")))
+SEEDS = (REFERENCE, *(arm.name for arm in _SEEDED))
 """The recipe under different training seeds."""
 
 

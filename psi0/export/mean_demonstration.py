@@ -124,7 +124,6 @@ class MeanStep(nn.Module):
         rows = np.arange(len(actions))[:, None] + np.arange(horizon)
         self.register_buffer("states", torch.from_numpy(scales.state.normalize(mean.states)))
         self.register_buffer("chunks", torch.from_numpy(actions[np.minimum(rows, len(actions) - 1)]))
-
         self.register_buffer("levels", torch.from_numpy(levels))
 
     def forward(

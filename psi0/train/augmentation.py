@@ -71,14 +71,14 @@ class Augmentation:
 def _recolored(images: NDArray[np.uint8], colors: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Brightness, contrast about the mean grey, saturation and hue, as one linear map of colours per image."""
     brightness, contrast, saturation = (colors[:, i, None, None] for i in range(3))
+    pixels = images.reshape(len(images), -1, 3)
     # Saturation is the distance to the pixel's grey; hue turns about the axis on which grey lies.
     grey = np.tile(LUMA, (3, 1))
-    map_ = (grey + saturation * (np.eye(3, dtype=np.float32) - grey)) @ _turns(colors[:, 3])
-    scaled = brightness * contrast * map_
-    mean_grey = images.reshape(len(images), -1, 3).mean(axis=1) @ LUMA
-    offset = (colors[:, 0] * (1 - colors[:, 1]) * mean_grey)[:, None, None]
-    pixels = images.reshape(len(images), -1, 3).astype(np.float32) @ scaled.transpose(0, 2, 1) + offset
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8).reshape(images.shape)
+    linear = (grey + saturation * (np.eye(3, dtype=np.float32) - grey)) @ _turns(colors[:, 3])
+    mean_grey = (pixels.mean(axis=1) @ LUMA)[:, None, None]
+    changed = pixels.astype(np.float32) @ (brightness * contrast * linear).transpose(0, 2, 1)
+    changed = changed + brightness * (1 - contrast) * mean_grey
+    return np.clip(np.rint(changed), 0, 255).astype(np.uint8).reshape(images.shape)
 
 
 def _turns(angles: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """Small prepared datasets whose actions can be read off the image: a bright square on grey, and where it lies."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -52,19 +53,37 @@ def tiny_params(**changes: dict[str, object]) -> Params:
 
 
 @contextmanager
-def quick_workspace(root: Path) -> Iterator[Path]:
-    """The three datasets, a tokenizer, and a System-2 and System-1 of a few steps, as current folder."""
-    write_all(root, episodes=3)
+def inside(root: Path) -> Iterator[Path]:
+    """A folder as current folder, with settings of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         settings.cache_clear()
+        try:
+            yield root
+        finally:
+            settings.cache_clear()
+
+
+@contextmanager
+def private_copy(prepared: Path, folder: Path) -> Iterator[Path]:
+    """A copy of a workspace, without checkpoints, as current folder."""
+    root = folder / "workspace"
+    shutil.copytree(prepared, root, ignore=shutil.ignore_patterns("checkpoints"))
+    with inside(root):
+        yield root
+
+
+@contextmanager
+def quick_workspace(root: Path) -> Iterator[Path]:
+    """The three datasets, a tokenizer, and a System-2 and System-1 of a few steps, as current folder."""
+    write_all(root, episodes=3)
+    with inside(root):
         few = {"steps": 2, "warmup_steps": 1, "humanoid_everyday_steps": 1, "precision": "float32"}
         params = tiny_params(pretrain=few, posttrain=quick_chunks())
         stage.fit_tokenizer(params)
         stage.pretrain(params, in_process=True)
         stage.posttrain(params, in_process=True)
         yield root
-    settings.cache_clear()
 
 
 def quick_chunks(**fields: object) -> dict[str, object]:

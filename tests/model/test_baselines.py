@@ -1,7 +1,6 @@
 """Baselines: they learn, come out the same twice, survive their folder, and are refused when it is broken."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import toy_world as toy
-from learnable import HEIGHT, WIDTH, tiny_params, write_dataset
+from learnable import HEIGHT, WIDTH, inside, private_copy, tiny_params, write_dataset
 
 from psi0 import paths
 from psi0.baselines.act import ActionChunkingTransformer
@@ -34,7 +33,6 @@ from psi0.params import Baselines, Params
 from psi0.policy import Observation, Policy
 from psi0.robot.layout import ALL_JOINTS, ActionPart
 from psi0.robot.limits import LIMITS_FILE, limits_from
-from psi0.settings import settings
 from psi0.train.chunks import ChunkSamples
 
 TASK = "pick_can"
@@ -68,27 +66,17 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_dataset(root / paths.prepared_demonstrations(TASK), "demonstrations", episodes=8, rate=10)
     limits = limits_from(dict.fromkeys(ALL_JOINTS, (-3.0, 3.0)), dict.fromkeys(ALL_JOINTS, 9.0))
     write_json(root / paths.ROBOT / LIMITS_FILE, limits.model_dump(mode="json"))
-    before = Path.cwd()
-    os.chdir(root)
-    settings.cache_clear()
-    try:
+    with inside(root):
         for kind in KINDS:
             make_baseline(small_params(), TASK, kind, paths.baseline(TASK, kind))
-    finally:
-        os.chdir(before)
-        settings.cache_clear()
     return root
 
 
 @pytest.fixture
-def workspace(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def workspace(prepared: Path, tmp_path: Path) -> Iterator[Path]:
     """A private copy, without checkpoints, as current folder."""
-    root = tmp_path / "workspace"
-    shutil.copytree(prepared, root, ignore=shutil.ignore_patterns("checkpoints"))
-    monkeypatch.chdir(root)
-    settings.cache_clear()
-    yield root
-    settings.cache_clear()
+    with private_copy(prepared, tmp_path) as root:
+        yield root
 
 
 def seen(image: np.ndarray, state: np.ndarray | None = None, step: int = 0, delay: int = 0) -> Observation:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from learnable import quick_chunks, quick_workspace, tiny_params
+from learnable import private_copy, quick_chunks, quick_workspace, tiny_params
 from safetensors.torch import load_file
 from two_ranks import train_on_two_ranks
 
@@ -20,7 +20,6 @@ from psi0.lineage import fingerprint_folder, read_lineage
 from psi0.model.manifest import check_manifest
 from psi0.model.system2 import System2
 from psi0.params import Params
-from psi0.settings import settings
 from psi0.train import stage
 from psi0.train.augmentation import SAME_COLORS, Augmentation
 from psi0.train.cotraining import TOKENS, Cotraining, PairSamples
@@ -37,14 +36,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def workspace(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def workspace(prepared: Path, tmp_path: Path) -> Iterator[Path]:
     """A private copy of the workspace, in which stages 1 and 2 have run as usual, as current folder."""
-    root = tmp_path / "workspace"
-    shutil.copytree(prepared, root, ignore=shutil.ignore_patterns("checkpoints"))
-    monkeypatch.chdir(root)
-    settings.cache_clear()
-    yield root
-    settings.cache_clear()
+    with private_copy(prepared, tmp_path) as root:
+        yield root
 
 
 def params(cotrain: bool = True, **fields: Any) -> Params:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from learnable import write_dataset
+from learnable import inside, write_dataset
 from qwen_text import write_qwen_tokenizer
 from transformers import Qwen3VLForConditionalGeneration
 
@@ -13,7 +13,6 @@ from psi0.model.policy_folder import load_policy
 from psi0.model.untrained import qwen3_vl_2b
 from psi0.params import Params, parse_params
 from psi0.profiles import load_profile
-from psi0.settings import settings
 from psi0.train import stage
 
 STEP = {"steps": 1, "batch": 1, "ranks": 1, "threads": 2, "zero_stage": 0, "warmup_steps": 0, "validation_share": 0.34}
@@ -45,24 +44,22 @@ def write_qwen(folder: Path) -> Path:
 
 @pytest.mark.long
 @pytest.mark.timeout(3000)
-def test_every_stage_takes_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_stage_takes_a_step(tmp_path: Path) -> None:
     params = one_layer_deep(write_qwen(tmp_path / "qwen"))
-    monkeypatch.chdir(tmp_path)
-    settings.cache_clear()
-    prepared = tmp_path / "data/prepared"
-    write_dataset(prepared / "egodex", "egodex", episodes=3)
-    write_dataset(prepared / "humanoid_everyday", "humanoid_everyday", episodes=3, seed=1)
-    write_dataset(prepared / "demonstrations/pick_can", "demonstrations", episodes=3, seed=2)
-    stage.fit_tokenizer(params)
-    stage.pretrain(params, in_process=True)
-    stage.posttrain(params, in_process=True)
-    stage.finetune(params, "pick_can", in_process=True)
+    with inside(tmp_path):
+        prepared = Path("data/prepared")
+        write_dataset(prepared / "egodex", "egodex", episodes=3)
+        write_dataset(prepared / "humanoid_everyday", "humanoid_everyday", episodes=3, seed=1)
+        write_dataset(prepared / "demonstrations/pick_can", "demonstrations", episodes=3, seed=2)
+        stage.fit_tokenizer(params)
+        stage.pretrain(params, in_process=True)
+        stage.posttrain(params, in_process=True)
+        stage.finetune(params, "pick_can", in_process=True)
 
-    for folder in ("models/system2", "models/system1", "models/policy/pick_can"):
-        found = json.loads(Path(folder, "metrics.json").read_text())
-        assert found["steps"] == 1 and found["validation_loss"] != found["validation_loss_start"]
-    policy = load_policy(Path("models/policy/pick_can"))
+        for folder in ("models/system2", "models/system1", "models/policy/pick_can"):
+            found = json.loads(Path(folder, "metrics.json").read_text())
+            assert found["steps"] == 1 and found["validation_loss"] != found["validation_loss_start"]
+        policy = load_policy(Path("models/policy/pick_can"))
     assert policy.system2.config.hidden_size == 2048 and policy.system1.config.hidden_size == 1536
     assert policy.system2.qwen.get_input_embeddings().weight.shape[0] == 153_792
     assert policy.config.horizon == 30
-    settings.cache_clear()

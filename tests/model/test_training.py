@@ -1,7 +1,6 @@
 """The three training stages: they learn, they resume sample for sample, and they say what is wrong."""
 
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from learnable import tiny_params, write_all
+from learnable import inside, private_copy, tiny_params, write_all
 
 from psi0.errors import Psi0Error
 from psi0.files import sha256_folder
@@ -32,29 +31,19 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with the three prepared datasets, and the tokenizer, System-2 and System-1 trained on them."""
     root = tmp_path_factory.mktemp("prepared")
     write_all(root, episodes=16)
-    before = Path.cwd()
-    os.chdir(root)
-    settings.cache_clear()
-    try:
+    with inside(root):
         params = learning_params()
         stage.fit_tokenizer(params)
         stage.pretrain(params, in_process=True)
         stage.posttrain(params, in_process=True)
-    finally:
-        os.chdir(before)
-        settings.cache_clear()
     return root
 
 
 @pytest.fixture
-def workspace(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def workspace(prepared: Path, tmp_path: Path) -> Iterator[Path]:
     """A private copy of the trained workspace, without checkpoints, as current folder."""
-    root = tmp_path / "workspace"
-    shutil.copytree(prepared, root, ignore=shutil.ignore_patterns("checkpoints"))
-    monkeypatch.chdir(root)
-    settings.cache_clear()
-    yield root
-    settings.cache_clear()
+    with private_copy(prepared, tmp_path) as root:
+        yield root
 
 
 def learning_params(**changes: dict[str, Any]) -> Any:

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psi0.robot.angles import wrapped
+from psi0.sim.demonstrators.astray import Astray
 from psi0.sim.world import World
 
 STEADY_SECONDS = 0.2
@@ -13,7 +14,7 @@ Walking = tuple[NDArray[np.float64], float]
 
 
 class Phased:
-    """Keeps the current phase, the time in it, and for how long a condition has held."""
+    """Keeps the current phase, the time in it, for how long a condition has held, and a wrong place it walks to."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -25,12 +26,18 @@ class Phased:
     @property
     def misjudging(self) -> bool:
         """Whether the mistake is still being made."""
-        return False
+        return self._astray is not None
 
     def _begin(self, phase: str) -> None:
         """Enter the first phase of an episode."""
         self._target_yaw = 0.0
+        self._astray: Astray | None = None
         self._enter(phase)
+
+    def _arrive(self, phase: str) -> None:
+        """Enter the phase that follows a walk; where that led astray, walk on to the right place first."""
+        self._enter(phase if self._astray is None else self.phase)
+        self._astray = None
 
     def _enter(self, phase: str) -> None:
         self.phase, self._since, self._steady = phase, self._world.steps, 0.0

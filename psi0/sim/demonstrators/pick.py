@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from psi0.policy import Observation
 from psi0.robot.constants import CLOSED_RIGHT, NOMINAL_HEIGHT, OPEN_LEFT, OPEN_RIGHT, READY_ARMS
 from psi0.robot.layout import ActionPart
-from psi0.sim.demonstrators.astray import Astray, draw_astray
+from psi0.sim.demonstrators.astray import ASTRAY_SHARE, Astray, draw_astray
 from psi0.sim.demonstrators.motion import Frame, Hand, action, approach, error_to, walking_velocity
 from psi0.sim.demonstrators.phases import Phased, Walking
 from psi0.sim.demonstrators.style import draw_style
@@ -34,8 +34,6 @@ _CLEAR_OF_THE_OTHER = 0.16
 _LEAN_PER_METER, _WITHIN_REACH, _LARGEST_LEAN = 1.5, 0.34, 0.15
 """It leans over to what is farther ahead than this [rad/m, m, rad]."""
 _TURNED = ("stand", "raise", "reach", "grasp", "grip", "lift")
-_ASTRAY_SHARE = 0.5
-"""How many of the mistakes are to stand in a wrong place; the others are to close the hand beside the object."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,6 @@ class PickDemonstrator(Phased):
         self._height, self._torso = NOMINAL_HEIGHT, np.zeros(3)
         self._lift_goal = np.zeros(3)
         self._misjudged = np.zeros(3)
-        self._astray: Astray | None = None
         self._frame = Frame()
 
     def _styled(self) -> PickPlan:
@@ -106,7 +103,7 @@ class PickDemonstrator(Phased):
 
     def misjudge(self, random: np.random.Generator) -> None:
         """Walk to a wrong place first, or aim beside the object until the hand has closed on nothing."""
-        if self._plan.walks and random.random() < _ASTRAY_SHARE:
+        if self._plan.walks and random.random() < ASTRAY_SHARE:
             self._astray = draw_astray(random)
             return
         while True:
@@ -127,7 +124,7 @@ class PickDemonstrator(Phased):
     @property
     def misjudging(self) -> bool:
         """Whether it still walks to a wrong place or aims beside the object."""
-        return self._astray is not None or bool(self._misjudged.any())
+        return super().misjudging or bool(self._misjudged.any())
 
     # Where things are
 
@@ -208,8 +205,7 @@ class PickDemonstrator(Phased):
         self._get_ready()
         ahead, turn = self._error()
         if self._held(abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.06 and abs(turn) < 0.12):
-            self._enter("stand" if self._astray is None else "walk")
-            self._astray = None
+            self._arrive("stand")
         return walking_velocity(ahead, turn), turn
 
     def _stand(self) -> Walking:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from psi0.policy import Observation
 from psi0.robot.angles import wrapped
 from psi0.robot.constants import CLOSED_LEFT, CLOSED_RIGHT, NOMINAL_HEIGHT, OPEN_LEFT, OPEN_RIGHT, READY_ARMS
-from psi0.sim.demonstrators.astray import Astray, draw_astray
+from psi0.sim.demonstrators.astray import ASTRAY_SHARE, draw_astray
 from psi0.sim.demonstrators.motion import Hand, action, approach, error_to, walking_velocity
 from psi0.sim.demonstrators.phases import Phased, Walking
 from psi0.sim.demonstrators.style import Style, draw_style
@@ -28,8 +28,6 @@ _STOP_BEFORE, _DRIVE_AGAIN = 0.03, 0.10
 _OFF_LINE, _ASKEW = 0.10, 0.19
 """A cart that ends farther off, or turned further, is pulled back and steered in anew [m, rad]."""
 _PULL_SPEED, _PULL_TO, _PULL_SECONDS = -0.6, 0.45, 6.0
-_ASTRAY_SHARE = 0.5
-"""How many of the mistakes are to walk to a wrong place; the others are to drive in off the bay's line."""
 _MISSED_BY = (0.12, 0.22)
 """How far off the line it drives in by mistake [m]."""
 
@@ -57,13 +55,12 @@ class PushDemonstrator(Phased):
         self._style: Style = draw_style(seed)
         self._arms = self._world.task.start_arms.copy()
         self._fingers = np.concatenate([OPEN_LEFT, OPEN_RIGHT])
-        self._astray: Astray | None = None
         self._missed = 0.0
         self._begin("walk")
 
     def misjudge(self, random: np.random.Generator) -> None:
         """Walk to a wrong place first, or drive in beside the bay's line."""
-        if random.random() < _ASTRAY_SHARE:
+        if random.random() < ASTRAY_SHARE:
             self._astray = draw_astray(random)
         else:
             self._missed = random.choice((-1.0, 1.0)) * random.uniform(*_MISSED_BY)
@@ -71,7 +68,7 @@ class PushDemonstrator(Phased):
     @property
     def misjudging(self) -> bool:
         """Whether the mistake is still being made."""
-        return self._astray is not None or self._missed != 0.0
+        return super().misjudging or self._missed != 0.0
 
     # Where things are
 
@@ -125,8 +122,7 @@ class PushDemonstrator(Phased):
         self._get_ready()
         ahead, turn = self._error()
         if self._held(abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.05 and abs(turn) < 0.12):
-            self._enter("stand" if self._astray is None else "walk")
-            self._astray = None
+            self._arrive("stand")
         return walking_velocity(ahead, turn), turn
 
     def _stand(self) -> Walking:
