@@ -109,6 +109,17 @@ class Seeing:
         return chunk
 
 
+class Missing(Seeing):
+    """Goes wrong on one seed."""
+
+    def __init__(self, missed: int) -> None:
+        super().__init__()
+        self._missed = missed
+
+    def reset(self, seed: int) -> None:
+        self._wrong = seed == self._missed
+
+
 class Recorder(Seeing):
     """Remembers what it was shown; row r of its n-th answer carries the value 100 n + r in the first joint."""
 
@@ -186,6 +197,10 @@ def make_broken_world() -> ToyWorld:
 
 def make_seeing(world: ToyWorld) -> Seeing:
     return Seeing()
+
+
+def make_missing(missed: int, world: ToyWorld) -> Seeing:
+    return Missing(missed)
 
 
 def make_careless(world: ToyWorld) -> Seeing:
