@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ASTRAY_SHARE = 0.5
-"""How many of a demonstrator's mistakes are to walk to a wrong place."""
+"""How many of a demonstrator's mistakes are to walk to a wrong place, where it makes that one."""
 _FORWARD, _SIDEWAYS, _TURN = (-0.15, 0.08), (-0.25, 0.25), (-0.3, 0.3)
 
 

@@ -40,10 +40,12 @@ _TURNED = ("stand", "raise", "reach", "grasp", "grip", "lift")
 class PickPlan:
     """How an object on a table is picked: offsets in the table's frame [m], speeds [m/s], times [s].
 
-    `turns` is how much of the way the torso turns to what it reaches for, which then is before the camera.
+    `turns` is how much of the way the torso turns to what it reaches for, which then is before the camera. With
+    `strays` some of its mistakes are to walk to a wrong place.
     """
 
     walks: bool = True
+    strays: bool = False
     turns: float = 0.5
     stance: tuple[float, float] = (-0.33, 0.17)
     nearest_to_table: float = -0.18
@@ -102,8 +104,8 @@ class PickDemonstrator(Phased):
         )
 
     def misjudge(self, random: np.random.Generator) -> None:
-        """Walk to a wrong place first, or aim beside the object until the hand has closed on nothing."""
-        if self._plan.walks and random.random() < ASTRAY_SHARE:
+        """Aim beside the object until the hand has closed on nothing, or, if it strays, walk to a wrong place first."""
+        if self._plan.strays and random.random() < ASTRAY_SHARE:
             self._astray = draw_astray(random)
             return
         while True:
