@@ -25,6 +25,9 @@ _ACTION_SCALE = 0.25
 _ANGULAR_VELOCITY_SCALE = 0.25
 _JOINT_VELOCITY_SCALE = 0.05
 _STRIDE_SECONDS = 1.0
+_STANDING_PHASE = np.full(2, np.pi)
+_FIRST_PHASE = np.array([1.75, 1.75 - np.pi])
+"""Phases of the left and right foot from which a walk begins [rad]: from 0 and pi its first steps lurch 15 cm aside."""
 _HEADING_GAIN, _FASTEST_CORRECTION = 0.8, 0.3
 """Turn per second and radian off the target yaw [1/s], and the most [rad/s]."""
 _COMMAND = {name: index for index, name in enumerate(LOWER_BODY_COMMANDS)}
@@ -109,17 +112,16 @@ class WalkingPolicy:
         self.reset()
 
     def reset(self) -> None:
-        """Stand with the left foot's phase first."""
+        """Stand, the first step to come."""
         self._last = np.zeros(_BODY_SIZE)
-        self._phase = np.array([0.0, np.pi])
-        self._standing = False
+        self._phase, self._standing = _STANDING_PHASE, True
         self._first_yaw: float | None = None
 
     def _advance_phase(self, stands: bool) -> None:
         if stands:
-            self._phase, self._standing = np.full(2, np.pi), True
+            self._phase, self._standing = _STANDING_PHASE, True
         elif self._standing:
-            self._phase, self._standing = np.array([0.0, np.pi]), False
+            self._phase, self._standing = _FIRST_PHASE, False
         else:
             stride = 2 * np.pi / (_STRIDE_SECONDS * TICK_HZ)
             self._phase = np.fmod(self._phase + stride + np.pi, 2 * np.pi) - np.pi

@@ -25,7 +25,7 @@ from psi0.seeds import EVALUATION_SEEDS_START
 from psi0.sim.actuation import Body
 from psi0.sim.clock import PHYSICS_HZ, ControlClock
 from psi0.sim.rendering import Renderer
-from psi0.sim.scene import THIRD_PERSON_CAMERA, add_room, quaternion_z, rotation_z
+from psi0.sim.scene import THIRD_PERSON_CAMERA, add_room, quaternion_z
 from psi0.sim.tasks import make_task
 from psi0.sim.tasks.base import FailureTag, Progress, Start, Task, View
 from psi0.sim.tasks.check import compile_task
@@ -38,6 +38,7 @@ _SETTLE_SECONDS = 0.6
 _FALLEN_HEIGHT, _FALLEN_UPRIGHT = 0.5, 0.6
 _SETTLED_HEIGHT = 0.7
 _LARGEST_IMAGE_COORDINATE = 1.5
+_TORSO = "torso_link"
 NO_PICTURE = np.zeros((1, 1, 3), np.uint8)
 """Shown to policies that look at no picture."""
 NO_PICTURE.flags.writeable = False
@@ -182,7 +183,7 @@ class World:
     def _apply_push(self, physics_step: int) -> None:
         if self._push is not None:
             active = self._push.start <= physics_step / PHYSICS_HZ < self._push.end
-            self.data.xfrc_applied[self.model.body("torso_link").id, :3] = self._push.force if active else 0.0
+            self.data.xfrc_applied[self.model.body(_TORSO).id, :3] = self._push.force if active else 0.0
 
     def _judge(self) -> Outcome | None:
         if not np.isfinite(self.data.qpos).all():
@@ -246,13 +247,15 @@ class World:
     # What only simulation knows
 
     def key_points(self) -> NDArray[np.float32]:
-        """`(K, 5)`: x, y, z [m] from the floor below the pelvis, x along its heading; u, v in the head image.
+        """`(K, 5)`: x, y, z [m] in the torso's frame, x forward, z up; u, v in the head image.
 
-        u and v run from -1 (left, top) to 1 (right, bottom); outside the image they stop at 1.5.
+        The torso carries camera and arms, so the image alone says where in its frame a thing is, however the robot
+        sways and leans, and the arms need nothing else. u and v run from -1 (left, top) to 1 (right, bottom); outside
+        the image they stop at 1.5.
         """
         world_points = self.task.key_points(self.view)
-        origin = np.array([*self.data.qpos[:2], 0.0])
-        ahead = (world_points - origin) @ rotation_z(self.heading)
+        torso = self.model.body(_TORSO).id
+        ahead = (world_points - self.data.xpos[torso]) @ self.data.xmat[torso].reshape(3, 3)
         camera = self.model.camera(HEAD_CAMERA).id
         seen = (world_points - self.data.cam_xpos[camera]) @ self.data.cam_xmat[camera].reshape(3, 3)
         focal = 1.0 / np.tan(np.deg2rad(self.model.cam_fovy[camera]) / 2)

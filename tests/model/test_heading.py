@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from psi0.params import Camera, Control
@@ -47,6 +48,19 @@ def test_the_way_round_is_the_shorter_one(world: World) -> None:
 
 def test_velocity_yaw_turns_besides(world: World) -> None:
     assert turned(world, 3.0, (-0.2, 0.0, 0.6), 0.5) > turned(world, 3.0, (-0.2, 0.0, 0.0), 0.5) + 0.2
+
+
+def test_a_walk_begins_without_a_lurch_aside(world: World) -> None:
+    world.reset(SEED)
+    command = standing_command()
+    for velocity, steps in ((0.0, 10), (-0.2, 30), (0.0, 10)):
+        before = world.data.qpos[:2].copy()
+        command[ActionPart.VELOCITY] = (velocity, 0.0, 0.0)
+        for _ in range(steps):
+            assert world.step(command) is None
+        if velocity:
+            moved, yaw = world.data.qpos[:2] - before, world.start.yaw
+            assert abs(-np.sin(yaw) * moved[0] + np.cos(yaw) * moved[1]) < 0.06
 
 
 def test_the_demonstrator_names_the_heading_it_comes_to(world: World) -> None:

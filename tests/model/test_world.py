@@ -13,7 +13,9 @@ import pytest
 from psi0.errors import Psi0Error
 from psi0.params import Camera, Control
 from psi0.policy import Policy
-from psi0.robot.layout import ACTION_NAMES
+from psi0.robot.layout import ACTION_NAMES, ActionPart
+from psi0.robot.model import HEAD_CAMERA
+from psi0.robot.physics import mujoco
 from psi0.sim.clock import ControlClock
 from psi0.sim.demonstrators import make_demonstrator
 from psi0.sim.demonstrators.disturbance import Disturbance
@@ -30,6 +32,12 @@ def world(robot_folder: Path) -> Iterator[World]:
     made = make_world("pick_can", Control(), CAMERA, robot_folder=robot_folder)
     yield made
     made.close()
+
+
+def quaternion_matrix(quaternion: np.ndarray) -> np.ndarray:
+    matrix = np.zeros(9)
+    mujoco.mju_quat2Mat(matrix, quaternion)
+    return matrix.reshape(3, 3)
 
 
 def run(world: World, policy: Policy, seed: int, most_steps: int = 1000) -> Outcome | None:
@@ -97,6 +105,19 @@ def test_key_points_lie_on_the_can_in_the_picture(robot_folder: Path) -> None:
     row, column = round((v + 1) / 2 * 192), round((u + 1) / 2 * 256)
     red, green, blue = world.head_camera()[row, column].astype(int)
     assert red > 1.5 * green and red > 1.5 * blue
+
+
+def test_the_picture_alone_says_where_key_points_are_however_the_robot_leans(world: World) -> None:
+    world.reset(600000)
+    camera = world.model.camera(HEAD_CAMERA)
+    axes, focal = quaternion_matrix(camera.quat), 1 / np.tan(np.deg2rad(camera.fovy[0]) / 2)
+    command = standing_command()
+    command[ActionPart.TORSO], command[ActionPart.VELOCITY] = (0.1, 0.2, 0.2), (0.2, 0.1, 0.0)
+    for _ in range(12):
+        point, u, v = (world.key_points()[0, part] for part in (slice(3), 3, 4))
+        right, up, back = (point - camera.pos) @ axes
+        assert [focal * right / -back * 48 / 64, -focal * up / -back] == pytest.approx([u, v], abs=1e-4)
+        world.step(command)
 
 
 @pytest.mark.parametrize(("value", "found"), [(np.nan, "nan"), (9.0, "outside")])
