@@ -1,7 +1,7 @@
 """What System-0 does with its commands: `python -m benchmarks.world.system0`.
 
-Commanded against reached velocities, heights and torso angles, the drift of a robot that should stand, pushes survived,
-and falls while walking about. Every run starts from another shaken pose.
+Commanded against reached velocities, heights and torso angles, how a walk begins, the drift of a robot that should
+stand, pushes survived, and falls while walking about. Every run starts from another shaken pose.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from scipy.stats import chi2
 
 from benchmarks.world.floor import Floor, Track, command
 from psi0.evaluate.intervals import wilson
+from psi0.robot.constants import TICK_HZ
 
 _SKIP_SECONDS, _SECONDS = 3.0, 10.0
 _DRIFT_SECONDS = _HEADING_SECONDS = 20.0
@@ -35,6 +36,8 @@ POSTURES = (
     *({"torso_yaw": value} for value in (-0.5, 0.5, 1.0)),
 )
 WALKING_LOW = tuple({"velocity_x": 0.3, "height": value} for value in (0.756, 0.73, 0.71, 0.67, 0.63))
+BEGINNINGS = ({"velocity_x": 0.3}, {"velocity_x": -0.3}, {"velocity_y": 0.3}, {"velocity_y": -0.3})
+_MOMENTS = (0.5, 1.0, 2.0, 3.0)
 _TORSO = ("torso_roll", "torso_pitch", "torso_yaw")
 
 
@@ -105,6 +108,16 @@ def drift_row(floor: Floor, runs: int, reaching: bool) -> str:
     )
 
 
+def beginning_row(floor: Floor, asked: dict[str, float], runs: int) -> str:
+    """How far to the left of where it stood a robot is, some moments after it began to walk."""
+    aside = []
+    for track in tracks(floor, asked, runs, _MOMENTS[-1]):
+        moved = track.position[:, :2] - track.position[0, :2]
+        left = np.cos(track.yaw[0]) * moved[:, 1] - np.sin(track.yaw[0]) * moved[:, 0]
+        aside.append([left[round(moment * TICK_HZ) - 1] for moment in _MOMENTS])
+    return f"| {named(asked)} | {' | '.join(f'{value:+.2f}' for value in np.mean(aside, axis=0))} |"
+
+
 def pushed(angle: float, newton: float) -> Callable[[float], NDArray[np.float64]]:
     """A push of 0.2 s against the torso, level, from a direction [rad]."""
     force = newton * np.array([np.cos(angle), np.sin(angle), 0.0])
@@ -167,6 +180,12 @@ def _commands(floor: Floor, chosen: argparse.Namespace) -> Iterator[str]:
         yield velocity_row(asked, tracks(floor, asked, chosen.runs, _SECONDS))
 
 
+def _beginnings(floor: Floor, chosen: argparse.Namespace) -> Iterator[str]:
+    yield _head("Asked, standing before [m/s] | " + " | ".join(f"left after {moment:g} s [m]" for moment in _MOMENTS))
+    for asked in BEGINNINGS:
+        yield beginning_row(floor, asked, chosen.runs)
+
+
 def _drift(floor: Floor, chosen: argparse.Namespace) -> Iterator[str]:
     yield _head("Should stand, 20 s | Strayed, mean [m] | most [m] | Turned, mean [rad] | most [rad] | Fell")
     for reaching in (False, True):
@@ -187,7 +206,7 @@ def _head(columns: str) -> str:
     return f"\n| {columns} |\n|{'---|' * (columns.count(' | ') + 1)}"
 
 
-TABLES = {"commands": _commands, "drift": _drift, "pushes": _pushes, "falls": _falls}
+TABLES = {"commands": _commands, "beginnings": _beginnings, "drift": _drift, "pushes": _pushes, "falls": _falls}
 
 
 def main() -> None:
