@@ -28,11 +28,12 @@ from torch import Tensor
 from benchmarks.machine import describe_machine
 from benchmarks.plain_expert import Plain
 from psi0.export.graphs import Graph, export_graph
+from psi0.export.interface import OUTPUTS
 from psi0.export.runtime import load_graph
 from psi0.model import euler
 from psi0.model.config import System1Config
 from psi0.model.flow import sample_actions
-from psi0.model.planned_field import PlannedField
+from psi0.model.planned_field import ObservedContext, PlannedField
 from psi0.model.published import computed_constants, from_published, published_names, read_sizes, to_published
 from psi0.model.published_check import LIMIT
 from psi0.model.system1 import ActionExpert
@@ -127,17 +128,20 @@ def compare_samples(plain: Plain, expert: ActionExpert, inputs: Inputs, calls: i
 
 
 def exported(expert: ActionExpert, levels: Tensor, like: Inputs) -> Callable[[Inputs], Tensor]:
-    """A sampler over the exported graph of one step, on one thread, for single inputs of these shapes."""
+    """A sampler over the exported graphs, on one thread, for single inputs of these shapes."""
     noise, features, mask, state = (like[name][:1] for name in INPUTS)
-    examples = (noise, torch.tensor([0]), torch.ones(noise.shape[:2]), state, features, mask)
-    graph = Graph("s1_step", PlannedField(expert, levels).eval(), examples)
+    observe = Graph("s1_observe", ObservedContext(expert).eval(), (state, features, mask))
+    examples = (noise, torch.tensor([0]), torch.ones(noise.shape[:2]), *observe.run())
+    step = Graph("s1_step", PlannedField(expert, levels).eval(), examples)
     with tempfile.TemporaryDirectory() as folder:
-        export_graph(graph, Path(folder), Export().opset)
-        session = load_graph(Path(folder), graph.name, 1)
+        for graph in (observe, step):
+            export_graph(graph, Path(folder), Export().opset)
+        look, session = (load_graph(Path(folder), graph.name, 1) for graph in (observe, step))
 
     def sample(inputs: Inputs) -> Tensor:
         noise, features, mask, state = (inputs[name].numpy() for name in INPUTS)
-        seen = {"state": state, "context": features, "context_mask": mask}
+        found = look.run(None, {"state": state, "context": features, "context_mask": mask})
+        seen = dict(zip(OUTPUTS[observe.name], found, strict=True))
 
         def velocity(actions: Array, step: int, late: Array) -> Array:
             return session.run(None, {"actions": actions, "step": np.array([step]), "late": late, **seen})[0]

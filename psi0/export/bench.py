@@ -12,7 +12,7 @@ import torch
 
 from psi0.errors import Psi0Error
 from psi0.export.graphs import Graph, export_graph, graphs_of, make_graphs
-from psi0.export.interface import INPUTS
+from psi0.export.interface import GRAPHS, INPUTS
 from psi0.export.runtime import asked_inputs, load_graph
 from psi0.model import euler
 from psi0.model.policy_folder import load_policy
@@ -30,7 +30,7 @@ class PartTimes:
     """One part under one runtime.
 
     Attributes:
-        part: `s2_vision`, `s2_language` or `s1_step`.
+        part: a graph's name (`psi0.export.interface`).
         runtime: `torch` or `onnxruntime`.
         threads: CPU threads.
         calls: of this part in one chunk.
@@ -46,7 +46,7 @@ class PartTimes:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is timed: the three graphs, how often the expert runs per chunk, and the ONNX operator set."""
+    """What is timed: the graphs, how often the expert runs per chunk, and the ONNX operator set."""
 
     graphs: list[Graph]
     euler_steps: int
@@ -129,11 +129,12 @@ def _measure(run: Callable[[], object], calls: int) -> tuple[float, float]:
 
 def table(times: list[PartTimes]) -> list[str]:
     """One line per runtime and number of threads: each part, and the chunk [ms, median]."""
-    lines = [f"{'':22} {'vision':>9} {'language':>9} {'expert step':>12} {'chunk':>9}  ms, median of calls"]
+    head = f"{'':22} {'vision':>9} {'language':>9} {'observe':>9} {'expert step':>12} {'chunk':>9}"
+    lines = [f"{head}  ms, median of calls"]
     for runtime, threads in dict.fromkeys((one.runtime, one.threads) for one in times):
         mine = {one.part: one for one in times if (one.runtime, one.threads) == (runtime, threads)}
-        vision, language, step = (mine[name].milliseconds[1] for name in ("s2_vision", "s2_language", "s1_step"))
-        chunk = vision + language + step * mine["s1_step"].calls
+        vision, language, observe, step = (mine[name].milliseconds[1] for name in GRAPHS)
+        chunk = vision + language + observe + step * mine["s1_step"].calls
         title = f"{runtime}, {threads} thread{'s' if threads > 1 else ''}"
-        lines.append(f"{title:22} {vision:9.2f} {language:9.2f} {step:12.2f} {chunk:9.2f}")
+        lines.append(f"{title:22} {vision:9.2f} {language:9.2f} {observe:9.2f} {step:12.2f} {chunk:9.2f}")
     return lines

@@ -26,7 +26,7 @@ from psi0.export.interface import GUIDED, INPUTS, OUTPUTS
 from psi0.export.static_graphs import LanguageGraph, VisionGraph
 from psi0.model import euler
 from psi0.model.guided_field import GuidedField
-from psi0.model.planned_field import PlannedField
+from psi0.model.planned_field import ObservedContext, PlannedField
 from psi0.model.policy_folder import PolicyFolder
 from psi0.model.system1 import ActionExpert
 from psi0.model.system2 import System2
@@ -81,14 +81,14 @@ class Graph:
 
 
 def make_graphs(policy: PolicyFolder) -> list[Graph]:
-    """The three graphs of a policy, with example inputs, and `s1_guided` where it is run with guidance."""
+    """The graphs of a policy, with example inputs, and `s1_guided` where it is run with guidance."""
     levels = euler.schedule(policy.config.euler_steps, policy.config.schedule)
     graphs = graphs_of(policy.system2, policy.system1, levels, len(policy.normalizer.state.center))
     return [*graphs, guided_graph(graphs[-1])] if policy.config.guidance else graphs
 
 
 def graphs_of(system2: System2, system1: ActionExpert, levels: NDArray[np.float32], state_size: int) -> list[Graph]:
-    """The three graphs of two networks, with example inputs.
+    """The four graphs of two networks, with example inputs.
 
     Args:
         system2: vision and language.
@@ -113,9 +113,10 @@ def graphs_of(system2: System2, system1: ActionExpert, levels: NDArray[np.float3
     index, late = torch.tensor([(len(levels) - 1) // 2]), torch.ones(1, sizes.horizon)
     # One clean action among the others, so that parity covers both.
     late[:, 0] = 0
+    observe = Graph("s1_observe", ObservedContext(system1).eval(), (state, context, context_mask))
     field = PlannedField(system1, torch.from_numpy(levels)).eval()
-    step = Graph("s1_step", field, (actions, index, late, state, context, context_mask))
-    return [vision, language, step]
+    step = Graph("s1_step", field, (actions, index, late, *observe.run()))
+    return [vision, language, observe, step]
 
 
 def guided_graph(step: Graph) -> Graph:

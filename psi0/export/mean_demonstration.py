@@ -2,7 +2,7 @@
 
 It looks at no image. Where it is in the demonstration it knows from the actions that it promised last (the clean
 prefix of its chunk), and before the first promise from the robot's state; from there it goes on as the demonstrations
-do on average. Its three graphs have the names, inputs and outputs of a trained policy's.
+do on average. Its graphs have the names, inputs and outputs of a trained policy's.
 """
 
 from dataclasses import dataclass
@@ -80,8 +80,8 @@ def export_mean_demonstration(params: Params, task: str, graph_folder: Path | No
         state = torch.from_numpy(scales.state.normalize(seen.state))[None]
 
         def velocity(actions: NDArray[np.float32], index: int, late: NDArray[np.float32]) -> NDArray[np.float32]:
-            now, nothing = (torch.tensor([index]), torch.from_numpy(late)), torch.zeros(1, 1, 1)
-            return step(torch.from_numpy(actions), *now, state, nothing, nothing[0]).numpy()
+            now = torch.from_numpy(actions), torch.tensor([index]), torch.from_numpy(late)
+            return step(*now, state[:, None], torch.zeros(1, 1, 1, 1)).numpy()
 
         return euler.sample(velocity, noise, levels, prefix)[0]
 
@@ -127,15 +127,24 @@ class MeanStep(nn.Module):
         self.register_buffer("levels", torch.from_numpy(levels))
 
     def forward(
-        self, actions: Tensor, step: Tensor, late: Tensor, state: Tensor, context: Tensor, context_mask: Tensor
+        self, actions: Tensor, step: Tensor, late: Tensor, observations: Tensor, attention_mask: Tensor
     ) -> Tensor:
         """Velocity `(1, horizon, 36)`: noise minus action, as the action at the step's noise level shows it."""
+        state = observations[:, 0]
         promised = 1 - late
         from_promise = (((self.chunks - actions) ** 2).sum(-1) * promised).sum(-1)
         from_state = ((self.states - state) ** 2).sum(-1)
         distance = torch.where(promised.sum() > 0, from_promise, from_state)
         target = torch.index_select(self.chunks, 0, distance.argmin(keepdim=True))
         return (actions - target) / torch.index_select(self.levels, 0, step) * late[..., None]
+
+
+class StateAlone(nn.Module):
+    """What is seen is the state: one token, beside a mask that hides nothing."""
+
+    def forward(self, state: Tensor, context: Tensor, context_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Observations `(1, 1, 32)` and their mask."""
+        return state[:, None], torch.zeros(1, 1, 1, 1)
 
 
 class Nothing(nn.Module):
@@ -151,15 +160,16 @@ class Nothing(nn.Module):
 
 
 def _graphs(step: MeanStep, sizes: System2Config, horizon: int) -> list[Graph]:
-    """The three graphs, with example inputs of the shapes that the runtime feeds."""
+    """The four graphs, with example inputs of the shapes that the runtime feeds."""
     patches = torch.zeros(sizes.image_tokens * sizes.merge**2, 3 * 2 * sizes.patch_size**2)
     length = sizes.image_tokens + sizes.max_text_tokens
     vision, language = Nothing((1, 1, 1), (1, 1, 1, 1)), Nothing((1, 1, 1), (1, 1))
     words = (torch.ones(1, length, dtype=torch.int64), torch.ones(1, length))
     noise = torch.randn(1, horizon, step.chunks.shape[-1], generator=torch.Generator().manual_seed(0))
-    state = torch.zeros(1, step.states.shape[-1])
+    observe = Graph("s1_observe", StateAlone(), (torch.zeros(1, step.states.shape[-1]), *language()))
     return [
         Graph("s2_vision", vision, (patches,)),
         Graph("s2_language", language, (*words, *vision(patches))),
-        Graph("s1_step", step, (noise, torch.tensor([0]), torch.ones(1, horizon), state, *language())),
+        observe,
+        Graph("s1_step", step, (noise, torch.tensor([0]), torch.ones(1, horizon), *observe.run())),
     ]

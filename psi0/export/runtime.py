@@ -1,8 +1,8 @@
 """The exported policy, played by ONNX Runtime: NumPy, onnxruntime and tokenizers, nothing else.
 
 This is what the gate judges and what a robot or a workstation runs. The order of work in `act`: image to patches,
-prompt to tokens, the two System-2 graphs once, then the Euler loop over `s1_step`, or over `s1_guided` where the policy
-is run with guidance.
+prompt to tokens, the two System-2 graphs and `s1_observe` once, then the Euler loop over `s1_step`, or over `s1_guided`
+where the policy is run with guidance.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from psi0.errors import Psi0Error
-from psi0.export.interface import GRAPHS, GUIDED, INPUTS
+from psi0.export.interface import GRAPHS, GUIDED, INPUTS, OUTPUTS
 from psi0.files import read_json
 from psi0.model import euler, guidance, image, text
 from psi0.model.config import System2Config, read_config
@@ -83,7 +83,8 @@ class GraphPolicy:
         """Normalised actions `(horizon, 36)` from given noise `(1, horizon, 36)`."""
         context, mask = self.look(observation.head_camera, observation.instruction)
         state = self.normalizer.state.normalize(observation.state)[None]
-        fixed = {"state": state, "context": context, "context_mask": mask}
+        seen = self._run("s1_observe", {"state": state, "context": context, "context_mask": mask})
+        fixed: Arrays = dict(zip(OUTPUTS["s1_observe"], seen, strict=True))
 
         def velocity(actions: NDArray[np.float32], step: int, late: NDArray[np.float32]) -> NDArray[np.float32]:
             return self._run("s1_step", {"actions": actions, "step": np.array([step]), "late": late, **fixed})[0]

@@ -98,7 +98,7 @@ def sample_actions(
         late = (torch.arange(actions.shape[1], device=actions.device) >= clean).expand(len(levels) - 1, -1)
     modulation = expert.modulate(levels[:-1], late)
     observations = expert.observe(context, state)
-    mask = None if context_mask is None else expert.attention_mask(context_mask, actions)
+    mask = None if context_mask is None else expert.attention_mask(context_mask, actions.dtype)
     for index, change in enumerate(levels.diff().tolist()):
         if prefix is not None:
             actions[:, :clean] = prefix

@@ -19,9 +19,8 @@ class GuidedField(nn.Module):
         self,
         actions: Tensor,
         step: Tensor,
-        state: Tensor,
-        context: Tensor,
-        context_mask: Tensor,
+        observations: Tensor,
+        attention_mask: Tensor,
         target: Tensor,
         weight: Tensor,
     ) -> tuple[Tensor, Tensor]:
@@ -29,17 +28,16 @@ class GuidedField(nn.Module):
 
         Args:
             actions: noisy normalised actions `(batch, horizon, 36)`, all at the step's level.
-            step: as `PlannedField` takes it, like the next three.
-            state: normalised state `(batch, 32)`.
-            context: System-2's hidden states `(batch, n, context_size)`.
-            context_mask: float `(batch, n)`, 1 where a token counts.
+            step: as `PlannedField` takes it, like the next two.
+            observations: tokens of what is seen.
+            attention_mask: additive, over actions and observations.
             target: promised actions, as `actions`.
             weight: soft mask `(batch, horizon, 1)`.
         """
         level, modulation = torch.index_select(self.field.levels, 0, step), self.field.modulation(step)
 
         def estimate(noisy: Tensor) -> tuple[Tensor, Tensor]:
-            velocity = self.field.velocity(noisy, modulation, state, context, context_mask)
+            velocity = self.field.system1(noisy, observations, modulation, attention_mask)
             return noisy - level * velocity, velocity
 
         found: Any = torch.func.vjp(estimate, actions, has_aux=True)

@@ -1,7 +1,8 @@
 """The velocity field at the levels of a schedule that is known beforehand: what becomes the graph of one Euler step.
 
-All that a noise level decides (time embedding, shifts, scales, gates) is a constant then. At the published sizes the
-layers that compute it are a third of the weights; a table of their outputs is a hundredth of that.
+What is seen does not change within a chunk: `ObservedContext` makes tokens of it once, beforehand. All that a noise
+level decides (time embedding, shifts, scales, gates) is a constant. At the published sizes the layers that compute it
+are a third of the weights; a table of their outputs is a hundredth of that.
 """
 
 from itertools import islice
@@ -11,6 +12,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from psi0.model.system1 import ActionExpert, Modulation
+
+
+class ObservedContext(nn.Module):
+    """What an expert makes of an observation before the first Euler step."""
+
+    def __init__(self, system1: ActionExpert) -> None:
+        super().__init__()
+        self.system1 = system1
+
+    def forward(self, state: Tensor, context: Tensor, context_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Observation tokens `(batch, n + 1, hidden)` and the additive mask `(batch, 1, 1, horizon + n + 1)`.
+
+        Args:
+            state: normalised state `(batch, <= state_size)`.
+            context: System-2's hidden states `(batch, n, context_size)`.
+            context_mask: float `(batch, n)`, 1 where a token counts.
+        """
+        mask = self.system1.attention_mask(context_mask > 0.5, context.dtype)
+        return self.system1.observe(context, state), mask
 
 
 class PlannedField(nn.Module):
@@ -45,7 +65,7 @@ class PlannedField(nn.Module):
         )
 
     def forward(
-        self, actions: Tensor, step: Tensor, late: Tensor, state: Tensor, context: Tensor, context_mask: Tensor
+        self, actions: Tensor, step: Tensor, late: Tensor, observations: Tensor, attention_mask: Tensor
     ) -> Tensor:
         """Velocity `(batch, horizon, 36)`.
 
@@ -53,18 +73,10 @@ class PlannedField(nn.Module):
             actions: noisy normalised actions `(batch, horizon, 36)`.
             step: int64 `(1,)`, index into the schedule, below its number of steps.
             late: float `(batch, horizon)`, 1 where an action has the step's level and 0 where it is clean.
-            state: normalised state `(batch, <= state_size)`.
-            context: System-2's hidden states `(batch, n, context_size)`.
-            context_mask: float `(batch, n)`, 1 where a token counts.
+            observations: what `ObservedContext` made of the observation, with its mask.
+            attention_mask: additive, `(batch, 1, 1, horizon + n + 1)`.
         """
-        return self.velocity(actions, self.modulation(step, late), state, context, context_mask)
-
-    def velocity(
-        self, actions: Tensor, modulation: Modulation, state: Tensor, context: Tensor, context_mask: Tensor
-    ) -> Tensor:
-        """Velocity `(batch, horizon, 36)` under a modulation, given the rest as `forward` takes it."""
-        mask = self.system1.attention_mask(context_mask > 0.5, actions)
-        return self.system1(actions, self.system1.observe(context, state), modulation, mask)
+        return self.system1(actions, observations, self.modulation(step, late), attention_mask)
 
     def modulation(self, step: Tensor, late: Tensor | None = None) -> Modulation:
         """The modulation of a step, for any batch; `late` as `forward` takes it, None when no action is clean."""

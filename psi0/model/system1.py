@@ -223,7 +223,7 @@ class ActionExpert(nn.Module):
             state: normalised state `(batch, <= state_size)`.
             late: with one level per sample, bool `(batch, horizon)`: False on clean prefix steps, whose level is 0.
         """
-        mask = None if context_mask is None else self.attention_mask(context_mask, actions)
+        mask = None if context_mask is None else self.attention_mask(context_mask, actions.dtype)
         return self(actions, self.observe(context, state), self.modulate(time, late), mask)
 
     def modulate(self, time: Tensor, late: Tensor | None = None) -> Modulation:
@@ -261,11 +261,10 @@ class ActionExpert(nn.Module):
         shift, scale = modulation.out
         return self.out(torch.addcmul(shift, tokens, scale))
 
-    @staticmethod
-    def attention_mask(context_mask: Tensor, actions: Tensor) -> Tensor:
+    def attention_mask(self, context_mask: Tensor, dtype: torch.dtype) -> Tensor:
         """Additive mask `(batch, 1, 1, horizon + n + 1)`: actions and the state are always seen. Finite for fp16."""
-        hidden = (~context_mask).to(actions.dtype) * -3e4
-        mask = functional.pad(hidden, (actions.shape[1], 1))
+        hidden = (~context_mask).to(dtype) * -3e4
+        mask = functional.pad(hidden, (self.config.horizon, 1))
         return mask[:, None, None, :]
 
     def save(self, folder: Path) -> None:

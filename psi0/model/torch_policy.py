@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from psi0.model import euler, guidance
 from psi0.model.flow import sample_actions
 from psi0.model.guided_field import GuidedField
-from psi0.model.planned_field import PlannedField
+from psi0.model.planned_field import ObservedContext, PlannedField
 from psi0.model.policy_folder import PolicyFolder, load_policy
 from psi0.model.prefix import clean_prefix
 from psi0.policy import Observation
@@ -59,7 +59,8 @@ class TorchPolicy:
         if self._field is not None:
             promised = guidance.promise(observation, parts.config.horizon, scale)
             if promised is not None:
-                return self._guided(self._field, noise, promised, state, seen.hidden, seen.mask.float())
+                observed = ObservedContext(parts.system1)(state, seen.hidden, seen.mask.float())
+                return self._guided(self._field, noise, promised, *observed)
             prefix = None
         else:
             prefix = clean_prefix(observation, parts.config.max_delay, scale)

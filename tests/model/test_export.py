@@ -13,7 +13,7 @@ import pytest
 from psi0.errors import Psi0Error
 from psi0.export.engine.build import build_engine, read_record
 from psi0.export.engine.targets import engine_key
-from psi0.export.interface import INPUTS
+from psi0.export.interface import GRAPHS, INPUTS
 from psi0.export.parity import load_golden, policy_errors
 from psi0.export.runtime import GraphPolicy
 from psi0.export.stage import export_folder
@@ -72,7 +72,7 @@ def test_exporting_twice_gives_the_same_bytes(graphs: Path, policy_folder: Path,
 
 def test_graphs_are_static_and_tell_nothing_of_this_machine(graphs: Path) -> None:
     here = str(Path(__file__).parents[2]).encode()
-    for name in ("s2_vision", "s2_language", "s1_step"):
+    for name in GRAPHS:
         assert here not in (graphs / f"{name}.onnx").read_bytes()
         model = onnx.load(str(graphs / f"{name}.onnx"))
         assert model.opset_import[0].version == 20
@@ -188,7 +188,7 @@ def test_the_step_holds_what_a_schedule_decides_and_not_the_layers_that_decide_i
 def test_engines_compile_without_a_gpu(graphs: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx_bindings")
     record = build_engine(graphs, "rtx-portable", tmp_path / "a")
-    assert record.status == "compiled" and set(record.engines) == {"s2_vision", "s2_language", "s1_step"}
+    assert record.status == "compiled" and set(record.engines) == set(GRAPHS)
     assert record.policy_sha256 == read_json(graphs / "manifest.json")["policy_sha256"]
     again = build_engine(graphs, "rtx-portable", tmp_path / "b")
     assert [engine.key for engine in again.engines.values()] == [engine.key for engine in record.engines.values()]

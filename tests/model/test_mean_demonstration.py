@@ -10,6 +10,7 @@ from learnable import write_dataset
 from psi0 import paths
 from psi0.errors import Psi0Error
 from psi0.evaluate.rollout import ChunkedActions, Pace
+from psi0.export.interface import GRAPHS
 from psi0.export.mean_demonstration import MeanDemonstration, export_mean_demonstration
 from psi0.export.runtime import GraphPolicy
 from psi0.export.stage import export_folder
@@ -80,7 +81,7 @@ def test_its_graphs_look_like_a_trained_policys(
 ) -> None:
     mean, graphs = exported
     export_folder(policy_folder, tmp_path / "graphs", Export())
-    for name in ("s2_vision", "s2_language", "s1_step"):
+    for name in GRAPHS:
         ours, theirs = (onnx.load(str(folder / f"{name}.onnx")).graph for folder in (graphs, tmp_path / "graphs"))
         assert [value.name for value in ours.input] == [value.name for value in theirs.input]
         assert {value.name for value in ours.output} <= {value.name for value in theirs.output}

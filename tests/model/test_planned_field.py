@@ -9,7 +9,7 @@ from psi0 import params
 from psi0.export import graphs
 from psi0.export.parity import graph_error
 from psi0.model import euler
-from psi0.model.planned_field import PlannedField
+from psi0.model.planned_field import ObservedContext, PlannedField
 from psi0.model.system1 import ActionExpert
 
 LEVELS = torch.from_numpy(euler.schedule(4))
@@ -21,6 +21,11 @@ def expert(request: pytest.FixtureRequest) -> ActionExpert:
     return ActionExpert.create(sizes, horizon=6, context_size=24, seed=0).eval()
 
 
+def step_inputs(expert: ActionExpert) -> tuple[torch.Tensor, ...]:
+    observed = ObservedContext(expert)(torch.randn(1, 32), torch.randn(1, 5, 24), torch.ones(1, 5))
+    return torch.randn(1, 6, 36), torch.tensor([1]), torch.ones(1, 6), *observed
+
+
 @pytest.mark.parametrize("clean", [0, 1, 6])
 @pytest.mark.parametrize("step", range(4))
 @torch.no_grad()
@@ -28,11 +33,11 @@ def test_it_is_the_expert_at_a_level(expert: ActionExpert, step: int, clean: int
     actions, context, state = torch.randn(2, 6, 36), torch.randn(2, 5, 24), torch.randn(2, 32)
     seen, late = torch.tensor([[True] * 5, [True] * 3 + [False] * 2]), (torch.arange(6) >= clean).expand(2, 6)
     expected = expert.velocity(actions, LEVELS[step].expand(2), context, seen, state, late)
-    field = PlannedField(expert, LEVELS)
-    found = field(actions, torch.tensor([step]), late.float(), state, context, seen.float())
+    field, observed = PlannedField(expert, LEVELS), ObservedContext(expert)(state, context, seen.float())
+    found = field(actions, torch.tensor([step]), late.float(), *observed)
     torch.testing.assert_close(found, expected)
     if not clean:
-        free = field.velocity(actions, field.modulation(torch.tensor([step])), state, context, seen.float())
+        free = expert(actions, observed[0], field.modulation(torch.tensor([step])), observed[1])
         torch.testing.assert_close(free, expected)
 
 
@@ -44,8 +49,7 @@ def test_it_computes_nothing_of_a_level_again(expert: ActionExpert) -> None:
     field = PlannedField(expert, LEVELS)
     layers = [layer for name, layer in expert.named_modules() if "modulation" in name or name == "time"]
     hooks = [layer.register_forward_pre_hook(broken) for layer in layers]
-    inputs = (torch.randn(1, 6, 36), torch.tensor([1]), torch.ones(1, 6), torch.randn(1, 32), torch.randn(1, 5, 24))
-    assert field(*inputs, torch.ones(1, 5)).shape == (1, 6, 36)
+    assert field(*step_inputs(expert)).shape == (1, 6, 36)
     for hook in hooks:
         hook.remove()
     assert len(hooks) == (2 if expert.config.attention == "joint" else 1) * expert.config.blocks + 2
@@ -56,9 +60,8 @@ def test_weights_may_lie_beside_the_graph(
 ) -> None:
     monkeypatch.setattr(graphs, "EMBEDDED_BYTES", 0)
     monkeypatch.setattr(graphs, "SMALL_BYTES", 1 << 10)
-    now = (torch.randn(1, 6, 36), torch.tensor([1]), torch.ones(1, 6))
-    inputs = (*now, torch.randn(1, 32), torch.randn(1, 5, 24), torch.ones(1, 5))
-    graph = graphs.Graph("s1_step", PlannedField(expert, LEVELS).eval(), inputs)
+    with torch.no_grad():
+        graph = graphs.Graph("s1_step", PlannedField(expert, LEVELS).eval(), step_inputs(expert))
     graphs.export_graph(graph, tmp_path, 20)
     assert (tmp_path / "s1_step.onnx.data").stat().st_size > (tmp_path / "s1_step.onnx").stat().st_size
     assert graph_error(graph, tmp_path / "s1_step.onnx") < 1e-5
