@@ -57,7 +57,8 @@ class Augmentation:
         if self.shifts.any():
             rows = np.clip(np.arange(height) - self.shifts[:, 1:], 0, height - 1)
             columns = np.clip(np.arange(width) - self.shifts[:, :1], 0, width - 1)
-            moved = images[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
+            # Image by image: choosing from all at once takes three times as long.
+            moved = np.stack([one.take(rows[i], 0).take(columns[i], 1) for i, one in enumerate(images)])
         return moved if (self.colors == SAME_COLORS).all() else _recolored(moved, self.colors)
 
     def key_points(self, points: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
@@ -69,16 +70,20 @@ class Augmentation:
 
 
 def _recolored(images: NDArray[np.uint8], colors: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Brightness, contrast about the mean grey, saturation and hue, as one linear map of colours per image."""
+    """Brightness, contrast about the mean grey, saturation and hue, as one linear map of colours per image.
+
+    Sums over pixels are products, and additions run over whole rows: NumPy is slow along an axis of three.
+    """
     brightness, contrast, saturation = (colors[:, i, None, None] for i in range(3))
-    pixels = images.reshape(len(images), -1, 3)
+    pixels = images.reshape(len(images), -1, 3).astype(np.float32)
+    count = pixels.shape[1]
     # Saturation is the distance to the pixel's grey; hue turns about the axis on which grey lies.
     grey = np.tile(LUMA, (3, 1))
     linear = (grey + saturation * (np.eye(3, dtype=np.float32) - grey)) @ _turns(colors[:, 3])
-    mean_grey = (pixels.mean(axis=1) @ LUMA)[:, None, None]
-    changed = pixels.astype(np.float32) @ (brightness * contrast * linear).transpose(0, 2, 1)
-    changed = changed + brightness * (1 - contrast) * mean_grey
-    return np.clip(np.rint(changed), 0, 255).astype(np.uint8).reshape(images.shape)
+    mean_grey = np.full((1, 1, count), 1 / count, np.float32) @ pixels @ LUMA[:, None]
+    changed = (pixels @ (brightness * contrast * linear).transpose(0, 2, 1)).reshape(len(images), -1)
+    changed += (brightness * (1 - contrast) * mean_grey)[:, :, 0]
+    return np.clip(np.rint(changed, out=changed), 0, 255, out=changed).astype(np.uint8).reshape(images.shape)
 
 
 def _turns(angles: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -32,7 +32,7 @@ _ROLL_PER_METER = 0.6
 _NEAR_ENOUGH = 0.11
 """How far from where it meant to stand it sets down, the first time [m]; each stop more, as it may not get nearer."""
 _PLACING = ("over", "down", "release")
-_WITH_THE_CAN = 0.3
+_WITH_THE_CAN = 0.5
 """How many of its mistakes are to carry the can to a wrong place."""
 
 
@@ -184,7 +184,11 @@ class CarryDemonstrator(PickDemonstrator):
         return np.zeros(3), 0.0
 
     def _away(self) -> Walking:
-        """Walk back, the hand kept beside the body: nearer it would take the can along."""
+        """Walk back, the hand kept beside the body: nearer it would take the can along.
+
+        It closes on nothing there: open, it would look as before the grasp.
+        """
+        self._close()
         away = self._frame.local(np.array([*self._world.data.qpos[:2], 0.0]))
         ahead, turn = error_to(self._world, self._frame.point(np.array([_AWAY_TO, away[1], 0.0]))[:2], self._frame.yaw)
         pelvis = self._world.data.qpos[:3]

@@ -66,8 +66,8 @@ class PickPlan:
 class PickDemonstrator(Phased):
     """Phases `walk, stand, raise, reach, grasp, grip, lift`; back to `walk` when the object turns out of reach.
 
-    When the hand closed on nothing it goes `up` and `back`, still closed (else what is seen then would not tell
-    whether the hand comes or goes), and all begins anew.
+    When the hand closed on nothing, or cannot reach, it goes `up` and `back`, closed from above the object on (else
+    what is seen then would not tell whether the hand comes or goes), and all begins anew.
     Without `plan.walks` the feet stay where they are from `stand` on, whatever the distance.
     """
 
@@ -198,6 +198,9 @@ class PickDemonstrator(Phased):
         self._arms = approach(self._arms, READY_ARMS, _ARM_SPEED / rate)
         self._fingers = approach(self._fingers, OPEN_RIGHT, _FINGER_SPEED / rate)
 
+    def _close(self) -> None:
+        self._fingers = approach(self._fingers, CLOSED_RIGHT, _FINGER_SPEED / self._world.policy_hz)
+
     def _bring(self, goal: NDArray[np.float64], speed: float) -> float:
         left = self._hand.move(self._world, goal, self._hand_rotation(), speed)
         self._arms = np.concatenate([self._arms[:7], self._hand.joints])
@@ -243,7 +246,7 @@ class PickDemonstrator(Phased):
         return np.zeros(3), 0.0
 
     def _grip(self) -> Walking:
-        self._fingers = approach(self._fingers, CLOSED_RIGHT, _FINGER_SPEED / self._world.policy_hz)
+        self._close()
         self._bring(self._hand.point, self._plan.grasp_speed)
         if self._seconds() > self._plan.grip_seconds:
             self._lift_goal = self._hand.point + self._frame.turned(np.array(self._plan.lift))
@@ -262,11 +265,14 @@ class PickDemonstrator(Phased):
         raised = self._raised_point()
         above = np.array([*self._hand.point[:2], raised[2]])
         low = self._hand.point[2] < raised[2] - _ALMOST_UP
+        if not low:
+            self._close()
         if self._bring(above if low else raised, self._plan.raise_speed) < 0.01 and not low:
             self._enter("back")
         return np.zeros(3), 0.0
 
     def _back(self) -> Walking:
+        self._close()
         self._arms = approach(self._arms, READY_ARMS, _ARM_SPEED / self._world.policy_hz)
         if np.abs(self._arms - READY_ARMS).max() < 0.01:
             self._enter("walk" if self._plan.walks else "stand")
