@@ -230,8 +230,8 @@ class Posttrain(ChunkTraining):
 class Finetune(ChunkTraining):
     """Stage 3: the action expert learns one task from its demonstrations."""
 
-    steps: Positive = Field(6000, description="Optimiser steps")
-    batch: Positive = Field(16, description="Global batch: samples per optimiser step over all ranks")
+    steps: Positive = Field(4000, description="Optimiser steps")
+    batch: Positive = Field(32, description="Global batch: samples per optimiser step over all ranks")
     zero_stage: Annotated[int, Field(ge=0, le=3)] = Field(0, description="DeepSpeed ZeRO stage")
     image_shift: Natural = Field(4, description="Random image shift [pixels]")
     color_jitter: Share = Field(

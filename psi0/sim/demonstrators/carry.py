@@ -123,7 +123,7 @@ class CarryDemonstrator(PickDemonstrator):
         left = self._bring(self._carry_point(), 0.25 * self._style.pace)
         if self._held(left < 0.02):
             self._enter("walk" if self._lost() else "carry")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _follow(self) -> None:
         self._bring(self._carry_point(), _FOLLOW_SPEED)
@@ -132,12 +132,12 @@ class CarryDemonstrator(PickDemonstrator):
         self._follow()
         if self._lost():
             self._enter("walk")
-            return np.zeros(3), 0.0
+            return np.zeros(3)
         ahead, turn = self._error_to(self._place_spot(), self._carries_astray)
         if self._held(abs(ahead[0]) < 0.06 and abs(ahead[1]) < 0.06 and abs(turn) < 0.15):
             self._enter("hold" if self._carries_astray is None else "carry")
             self._carries_astray = None
-        return walking_velocity(ahead, turn), turn
+        return walking_velocity(ahead, turn)
 
     def _hold(self) -> Walking:
         self._follow()
@@ -151,7 +151,7 @@ class CarryDemonstrator(PickDemonstrator):
             else:
                 self._grasped_off = self._offset_in_hand()
                 self._enter("over")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _set_down_goal(self) -> NDArray[np.float64]:
         stands = self._mark() + np.array([0.0, 0.0, CAN_HALF_HEIGHT + _SET_DOWN_RISE])
@@ -162,12 +162,12 @@ class CarryDemonstrator(PickDemonstrator):
         goal[2] = self._carried_at
         if self._held(self._bring(goal, 0.25 * self._style.pace) < 0.01):
             self._enter("down")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _down(self) -> Walking:
         if self._held(self._bring(self._set_down_goal(), 0.15 * self._style.pace) < 0.01):
             self._enter("release")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _release(self) -> Walking:
         self._fingers = approach(self._fingers, OPEN_RIGHT, _FINGER_SPEED / self._world.policy_hz)
@@ -175,13 +175,13 @@ class CarryDemonstrator(PickDemonstrator):
         if self._seconds() > _RELEASE_SECONDS:
             self._retreat_goal = self._hand.point + self._hand_rotation() @ _RETREAT
             self._enter("retreat")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _retreat(self) -> Walking:
         if self._held(self._bring(self._retreat_goal, 0.2) < 0.01):
             self._from_pelvis = rotation_z(-self._world.heading) @ (self._hand.point - self._world.data.qpos[:3])
             self._enter("away")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _away(self) -> Walking:
         """Walk back, the hand kept beside the body: nearer it would take the can along.
@@ -193,4 +193,4 @@ class CarryDemonstrator(PickDemonstrator):
         ahead, turn = error_to(self._world, self._frame.point(np.array([_AWAY_TO, away[1], 0.0]))[:2], self._frame.yaw)
         pelvis = self._world.data.qpos[:3]
         self._bring(pelvis + rotation_z(self._world.heading) @ self._from_pelvis, _FOLLOW_SPEED)
-        return walking_velocity(ahead, turn) if ahead[0] < -0.03 else np.zeros(3), turn
+        return walking_velocity(ahead, turn) if ahead[0] < -0.03 else np.zeros(3)

@@ -68,7 +68,7 @@ class OpenDemonstrator(PickDemonstrator):
         if self._seconds() > self._plan.grip_seconds:
             self._begin_to_pull()
             self._enter("pull")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _pull(self) -> Walking:
         """Keep the hand before the body, a little nearer than it was, and walk back."""
@@ -76,19 +76,19 @@ class OpenDemonstrator(PickDemonstrator):
         drawn = np.array([min(_WITH_THE_ARM, _ARM_SPEED * self._seconds()), 0.0, 0.0])
         self._bring(pelvis + rotation_z(self._world.heading) @ (self._hold_from - drawn), _FOLLOW_SPEED)
         if self._opened() > _ENOUGH:
-            return np.zeros(3), 0.0
+            return np.zeros(3)
         if self._seconds() > _PATIENCE and self._opened() < _PROGRESS * (self._seconds() - 1.0):
             self._enter("release")
         ahead, turn = self._error()
-        return np.array([_BACK_SPEED, np.clip(2.0 * ahead[1], -0.3, 0.3), np.clip(1.6 * turn, -0.5, 0.5)]), turn
+        return np.array([_BACK_SPEED, np.clip(2.0 * ahead[1], -0.3, 0.3), np.clip(1.6 * turn, -0.5, 0.5)])
 
     def _release(self) -> Walking:
         """Open the hand, then take it and the body back."""
         self._fingers = approach(self._fingers, OPEN_RIGHT, _FINGER_SPEED / self._world.policy_hz)
         beside = self._frame.turned(np.array([0.20, -0.38, 0.95]))
         if self._seconds() < _LET_GO_SECONDS:
-            return np.zeros(3), 0.0
+            return np.zeros(3)
         self._bring(np.array([*self._world.data.qpos[:2], 0.0]) + beside, self._plan.reach_speed)
         if self._seconds() > _RETREAT_SECONDS:
             self._enter("walk")
-        return np.array([-0.4, 0.0, 0.0]), 0.0
+        return np.array([-0.4, 0.0, 0.0])

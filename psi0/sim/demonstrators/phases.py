@@ -4,13 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psi0.robot.angles import wrapped
+from psi0.robot.constants import STANDING_DEAD_ZONE
 from psi0.sim.demonstrators.astray import Astray
 from psi0.sim.world import World
 
 STEADY_SECONDS = 0.2
 
-Walking = tuple[NDArray[np.float64], float]
-"""Velocity command `(3,)` [m/s, m/s, rad/s] and the turn still to go [rad]."""
+Walking = NDArray[np.float64]
+"""Velocity command `(3,)` [m/s, m/s, rad/s]."""
 
 
 class Phased:
@@ -50,10 +51,13 @@ class Phased:
         self._steady = self._steady + 1 / self._world.policy_hz if good else 0.0
         return self._steady > STEADY_SECONDS - 1e-6
 
-    def _do_phase(self) -> tuple[NDArray[np.float64], float]:
-        """Velocity `(3,)` and target yaw [rad] by the method named after the current phase; standing keeps the yaw."""
-        walking: Walking = getattr(self, f"_{self.phase}")()
-        velocity, turn = walking
-        if velocity.any():
-            self._target_yaw = wrapped(self._world.turned + turn)
+    def _do_phase(self) -> tuple[Walking, float]:
+        """Velocity `(3,)` and target yaw [rad] by the method named after the current phase.
+
+        The target yaw moves along with the yaw rate, as who drives a robot moves it: a policy does not see how far the
+        robot has turned since the episode began, but sees how far it has yet to turn, and what it said last.
+        """
+        velocity: Walking = getattr(self, f"_{self.phase}")()
+        if np.abs(velocity).max() >= STANDING_DEAD_ZONE:
+            self._target_yaw = wrapped(self._target_yaw + velocity[2] / self._world.policy_hz)
         return velocity, self._target_yaw

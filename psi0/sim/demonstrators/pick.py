@@ -211,7 +211,7 @@ class PickDemonstrator(Phased):
         ahead, turn = self._error()
         if self._held(abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.06 and abs(turn) < 0.12):
             self._arrive("stand")
-        return walking_velocity(ahead, turn), turn
+        return walking_velocity(ahead, turn)
 
     def _stand(self) -> Walking:
         self._get_ready()
@@ -222,13 +222,13 @@ class PickDemonstrator(Phased):
             elif np.abs(self._arms - READY_ARMS).max() < 0.01:
                 self._hand.start_from(self._world, self._arms[7:])
                 self._enter("raise")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _raise(self) -> Walking:
         left = self._bring(self._raised_point(), self._plan.raise_speed)
         if (left < 0.01 and self._hand.miss < 0.04) or self._seconds() > 1.5:
             self._enter("reach")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _go_on(self, phase: str) -> None:
         out_of_reach = self._hand.miss > self._plan.largest_miss
@@ -238,12 +238,12 @@ class PickDemonstrator(Phased):
         left = self._bring(self._point_before_grasp(), self._plan.reach_speed)
         if self._held(left < 0.01 and self._seconds() > 0.3):
             self._go_on("grasp")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _grasp(self) -> Walking:
         if self._held(self._bring(self._grasp_point(), self._plan.grasp_speed) < 0.012):
             self._go_on("grip")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _grip(self) -> Walking:
         self._close()
@@ -251,13 +251,13 @@ class PickDemonstrator(Phased):
         if self._seconds() > self._plan.grip_seconds:
             self._lift_goal = self._hand.point + self._frame.turned(np.array(self._plan.lift))
             self._enter("up" if self._lost() else "lift")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _lift(self) -> Walking:
         self._bring(self._lift_goal, self._plan.lift_speed)
         if self._lost():
             self._enter("up")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _up(self) -> Walking:
         """Straight up first, else the hand sweeps over what stands beside it."""
@@ -269,11 +269,11 @@ class PickDemonstrator(Phased):
             self._close()
         if self._bring(above if low else raised, self._plan.raise_speed) < 0.01 and not low:
             self._enter("back")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _back(self) -> Walking:
         self._close()
         self._arms = approach(self._arms, READY_ARMS, _ARM_SPEED / self._world.policy_hz)
         if np.abs(self._arms - READY_ARMS).max() < 0.01:
             self._enter("walk" if self._plan.walks else "stand")
-        return np.zeros(3), 0.0
+        return np.zeros(3)

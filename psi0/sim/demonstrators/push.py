@@ -22,8 +22,8 @@ HELD_BEFORE = _BEHIND - GRIP_X
 _HAND_YAW = 0.25
 _OUT, _BESIDE = np.array([0.12, 0.36, 0.0]), np.array([-0.06, 0.10, 0.0])
 _STAND_SECONDS, _GRIP_SECONDS, _LARGEST_MISS = 0.5, 0.75, 0.06
-_BEND_GAIN, _STEEPEST, _STEER_GAIN = 1.7, 0.8, 2.6
-_FASTEST, _SLOWEST, _FASTEST_TURN = 0.55, 0.30, 0.5
+_BEND_GAIN, _STEEPEST, _STEER_GAIN = 1.7, 0.8, 3.4
+_FASTEST, _SLOWEST, _FASTEST_TURN = 0.55, 0.30, 0.75
 _STOP_BEFORE, _DRIVE_AGAIN = 0.03, 0.10
 _OFF_LINE, _ASKEW = 0.10, 0.19
 """A cart that ends farther off, or turned further, is pulled back and steered in anew [m, rad]."""
@@ -123,7 +123,7 @@ class PushDemonstrator(Phased):
         ahead, turn = self._error()
         if self._held(abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.05 and abs(turn) < 0.12):
             self._arrive("stand")
-        return walking_velocity(ahead, turn), turn
+        return walking_velocity(ahead, turn)
 
     def _stand(self) -> Walking:
         self._get_ready()
@@ -135,14 +135,14 @@ class PushDemonstrator(Phased):
                 for hand, joints in zip(self._hands, (self._arms[:7], self._arms[7:]), strict=True):
                     hand.start_from(self._world, joints)
                 self._enter("raise")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _raise(self) -> Walking:
         below = np.array([*self._world.data.qpos[:2], GRIP_HEIGHT + 0.03 * self._style.side])
         goals = self._beside(_OUT, np.tile(below, (2, 1)))
         if self._held(self._bring(goals, 0.45 * self._style.pace) < 0.01) or self._seconds() > 2.0:
             self._enter("reach")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _go_on(self, phase: str) -> None:
         out_of_reach = max(hand.miss for hand in self._hands) > _LARGEST_MISS
@@ -151,12 +151,12 @@ class PushDemonstrator(Phased):
     def _reach(self) -> Walking:
         if self._held(self._bring(self._beside(_BESIDE, self._grips()), 0.35 * self._style.pace) < 0.01):
             self._go_on("grasp")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _grasp(self) -> Walking:
         if self._held(self._bring(self._grips(), 0.15 * self._style.pace) < 0.012):
             self._go_on("grip")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _grip(self) -> Walking:
         closed = np.concatenate([CLOSED_LEFT, CLOSED_RIGHT])
@@ -164,7 +164,7 @@ class PushDemonstrator(Phased):
         self._bring(self._grips(), 0.15)
         if self._seconds() > _GRIP_SECONDS:
             self._enter("drive")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _hold(self) -> None:
         """Keep the hands where the grips are while the cart stands straight before the robot."""
@@ -187,7 +187,7 @@ class PushDemonstrator(Phased):
             self._enter("stop")
         steer = wrapped(turn + float(np.clip(_BEND_GAIN * across, -_STEEPEST, _STEEPEST)))
         speed = np.clip(1.2 * along, _SLOWEST, _FASTEST * self._style.pace)
-        return np.array([speed, 0.0, np.clip(_STEER_GAIN * steer, -_FASTEST_TURN, _FASTEST_TURN)]), steer
+        return np.array([speed, 0.0, np.clip(_STEER_GAIN * steer, -_FASTEST_TURN, _FASTEST_TURN)])
 
     def _stop(self) -> Walking:
         self._hold()
@@ -197,7 +197,7 @@ class PushDemonstrator(Phased):
                 self._enter("pull")
             elif along > _DRIVE_AGAIN:
                 self._enter("drive")
-        return np.zeros(3), 0.0
+        return np.zeros(3)
 
     def _pull(self) -> Walking:
         """Back out of the bay, straight, to come in again."""
@@ -205,4 +205,4 @@ class PushDemonstrator(Phased):
         (along, _), turn = self._to_bay()
         if along > _PULL_TO or self._seconds() > _PULL_SECONDS:
             self._enter("drive")
-        return np.array([_PULL_SPEED, 0.0, np.clip(turn, -0.3, 0.3)]), turn
+        return np.array([_PULL_SPEED, 0.0, np.clip(turn, -0.3, 0.3)])

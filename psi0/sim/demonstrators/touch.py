@@ -15,7 +15,7 @@ _BESIDE = np.array([-0.05, 0.10, 0.02])
 _ABOVE_EDGE = np.array([0.14, 0.34, 0.96])
 _STAY_SECONDS = 0.5
 _HAND_YAW = -0.25
-_STANDING: Walking = (np.zeros(3), 0.0)
+_STANDING: Walking = np.zeros(3)
 
 
 class TouchDemonstrator(Phased):
