@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from psi0.errors import Psi0Error
 from psi0.params import Camera, Control
 from psi0.policy import Policy
 from psi0.robot.layout import ACTION_NAMES, ActionPart
 from psi0.robot.model import HEAD_CAMERA
-from psi0.robot.physics import mujoco
 from psi0.sim.clock import ControlClock
 from psi0.sim.demonstrators import make_demonstrator
 from psi0.sim.demonstrators.disturbance import Disturbance
@@ -32,12 +32,6 @@ def world(robot_folder: Path) -> Iterator[World]:
     made = make_world("pick_can", Control(), CAMERA, robot_folder=robot_folder)
     yield made
     made.close()
-
-
-def quaternion_matrix(quaternion: np.ndarray) -> np.ndarray:
-    matrix = np.zeros(9)
-    mujoco.mju_quat2Mat(matrix, quaternion)
-    return matrix.reshape(3, 3)
 
 
 def run(world: World, policy: Policy, seed: int, most_steps: int = 1000) -> Outcome | None:
@@ -110,7 +104,8 @@ def test_key_points_lie_on_the_can_in_the_picture(robot_folder: Path) -> None:
 def test_the_picture_alone_says_where_key_points_are_however_the_robot_leans(world: World) -> None:
     world.reset(600000)
     camera = world.model.camera(HEAD_CAMERA)
-    axes, focal = quaternion_matrix(camera.quat), 1 / np.tan(np.deg2rad(camera.fovy[0]) / 2)
+    axes = Rotation.from_quat(camera.quat, scalar_first=True).as_matrix()
+    focal = 1 / np.tan(np.deg2rad(camera.fovy[0]) / 2)
     command = standing_command()
     command[ActionPart.TORSO], command[ActionPart.VELOCITY] = (0.1, 0.2, 0.2), (0.2, 0.1, 0.0)
     for _ in range(12):
