@@ -1,5 +1,5 @@
 """The arms: parameter changes, each named after what is there. The first five are the rungs of the paper's Table I,
-`plain_dit` is its naive baseline, `cotrained` what it argues against; then come what training time gives, and other
+`plain_dit` is its naive baseline, `adamw` its optimiser, `cotrained` what it argues against; then come what training time gives, and other
 training seeds.
 
 An arm is judged by what its exported graphs do, once with the plan's inference delay and once with none.
@@ -66,6 +66,7 @@ ARMS = (
     Arm("no_stem", "the recipe without the convolutional stem", {"system2": {"convolutional_stem": False}}),
     Arm("guided", "the recipe, test-time RTC (guidance) in place of the clean prefix", {"system1": {"guidance": 5.0}}),
     Arm("plain_dit", _PLAIN_DIT, {"system1": {"attention": "cross"}}),
+    Arm("adamw", "the recipe, fine-tuned by AdamW alone as published", {"finetune": {"optimizer": "adamw"}}),
     Arm("cotrained", "the recipe, stages 1 and 2 as one: actions and next tokens at once", _COTRAINED, merged=True),
     Arm("third", "the recipe in a third of the steps", times=1 / 3),
     Arm("two_thirds", "the recipe in two thirds of the steps", times=2 / 3),

@@ -105,10 +105,14 @@ class Training(Block):
 
     steps: Natural = Field(500, description="Optimiser steps")
     batch: Positive = Field(24, description="Global batch: samples per optimiser step over all ranks")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="`adamw`, as published, or `muon`: matrices take orthogonal steps, the rest goes by AdamW"
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate")
+    matrix_learning_rate: float = Field(6e-3, gt=0, description="Peak learning rate of matrices under Muon")
     schedule: Literal["constant", "cosine"] = Field("cosine", description="Learning-rate schedule after warm-up")
     warmup_steps: Natural = Field(50, description="Linear warm-up [steps]")
-    weight_decay: float = Field(1e-3, ge=0, description="AdamW weight decay, on matrices only")
+    weight_decay: float = Field(1e-3, ge=0, description="Weight decay, on matrices only")
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW first-moment decay")
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW second-moment decay")
     clip_norm: float = Field(1.0, gt=0, description="Gradient clipping, global norm")
@@ -149,6 +153,15 @@ class Training(Block):
             )
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} exceeds steps {self.steps}; lower it")
+        return self
+
+    @model_validator(mode="after")
+    def _matrices_are_whole_on_every_rank(self) -> "Training":
+        if self.optimizer == "muon" and self.zero_stage:
+            raise ValueError(
+                f"optimizer muon needs whole matrices on every rank, zero_stage {self.zero_stage} divides them;"
+                " set zero_stage to 0, or optimizer to adamw"
+            )
         return self
 
 
@@ -230,8 +243,11 @@ class Posttrain(ChunkTraining):
 class Finetune(ChunkTraining):
     """Stage 3: the action expert learns one task from its demonstrations."""
 
-    steps: Positive = Field(4000, description="Optimiser steps")
+    steps: Positive = Field(2500, description="Optimiser steps")
     batch: Positive = Field(32, description="Global batch: samples per optimiser step over all ranks")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "muon", description="`adamw`, as published, or `muon`: matrices take orthogonal steps, the rest goes by AdamW"
+    )
     zero_stage: Annotated[int, Field(ge=0, le=3)] = Field(0, description="DeepSpeed ZeRO stage")
     image_shift: Natural = Field(4, description="Random image shift [pixels]")
     color_jitter: Share = Field(

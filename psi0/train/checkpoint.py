@@ -2,8 +2,8 @@
 
 `<home>/checkpoints/<stage>/<fingerprint>/step-<n>/` holds `weights.safetensors` (trainable weights),
 `average.safetensors` (their moving average, if any), `optimizer-rank-<r>.safetensors` (each rank's shard: master
-weights and AdamW moments), `state.json` (step, sampler position, noise seeds, running history) and `manifest.json`
-(sha256 of each file, step, fingerprint, lineage).
+weights and the optimiser's moments), `state.json` (step, sampler position, noise seeds, running history) and
+`manifest.json` (sha256 of each file, step, fingerprint, lineage).
 Collectives: `save` and `restore` are called by all ranks.
 """
 

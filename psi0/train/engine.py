@@ -1,4 +1,4 @@
-"""One module and its AdamW under DeepSpeed: the same calls for every ZeRO stage, on CPUs (gloo) and GPUs (nccl)."""
+"""One module and its optimiser under DeepSpeed: the same calls for every ZeRO stage, on CPUs (gloo) and GPUs (nccl)."""
 
 import importlib
 import logging
@@ -161,7 +161,7 @@ class Engine:
                 parameter.data = value
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """This rank's shard: master weights and AdamW moments."""
+        """This rank's shard: master weights and the optimiser's moments."""
         state: dict[str, Tensor] = {}
         for index, master in enumerate(self._masters()):
             state[f"{index}.master"] = master.detach().cpu().clone()

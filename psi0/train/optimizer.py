@@ -1,4 +1,4 @@
-"""Parameter groups and learning-rate schedule."""
+"""Parameter groups, the optimiser, and the learning-rate schedule."""
 
 import math
 from typing import Any
@@ -7,19 +7,26 @@ import torch
 from torch import nn
 
 from psi0.params import Training
+from psi0.train.muon import Muon
+from psi0.train.precision import FLOAT32
+
+_SMALLEST_MATRIX = 32
+"""Rows and columns from which on Muon takes a matrix; narrower ones have no directions to tell apart."""
 
 
 def parameter_groups(
     module: nn.Module, training: Training, own_rates: dict[str, float] | None = None
 ) -> list[dict[str, Any]]:
-    """Trainable parameters in groups for AdamW: weight decay on matrices only, each group with its `peak` rate.
+    """Trainable parameters in groups: weight decay on matrices only, each group with its `peak` rate.
 
     Args:
         module: what is trained; parameters without `requires_grad` are left out.
-        training: learning rate and weight decay.
-        own_rates: peak rate for parameters whose name starts with a prefix, e.g. `{"system2.vision": 1e-5}`.
+        training: optimiser, learning rates and weight decay.
+        own_rates: peak rate for parameters whose name starts with a prefix, e.g. `{"system2.vision": 1e-5}`; with Muon
+            its matrices' rate changes in proportion.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    matrices = _matrices(module) if training.optimizer == "muon" else set()
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -28,16 +35,34 @@ def parameter_groups(
             if name.startswith(prefix):
                 peak = rate
         decay = training.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((peak, decay), []).append(parameter)
+        orthogonal = id(parameter) in matrices
+        if orthogonal:
+            peak *= training.matrix_learning_rate / training.learning_rate
+        groups.setdefault((peak, decay, orthogonal), []).append(parameter)
     return [
-        {"params": parameters, "peak": peak, "lr": peak, "weight_decay": decay}
-        for (peak, decay), parameters in groups.items()
+        {"params": parameters, "peak": peak, "lr": peak, "weight_decay": decay, "orthogonal": orthogonal}
+        for (peak, decay, orthogonal), parameters in groups.items()
     ]
 
 
-def make_optimizer(groups: list[dict[str, Any]], training: Training) -> torch.optim.AdamW:
-    """PyTorch's own fused AdamW: DeepSpeed's would be compiled at start-up; one kernel per tensor is much slower."""
-    return torch.optim.AdamW(groups, lr=training.learning_rate, betas=(training.beta1, training.beta2), fused=True)
+def _matrices(module: nn.Module) -> set[int]:
+    """Identities of the weights of linear and convolutional layers; tables and low-rank updates are none."""
+    tables = {id(layer.weight) for layer in module.modules() if isinstance(layer, nn.Embedding)}
+    return {
+        id(layer.weight)
+        for layer in module.modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d)
+        and min(len(layer.weight), layer.weight[0].numel()) >= _SMALLEST_MATRIX
+    } - tables
+
+
+def make_optimizer(groups: list[dict[str, Any]], training: Training) -> torch.optim.Optimizer:
+    """Muon, or PyTorch's own fused AdamW: DeepSpeed's would be compiled at start-up; one kernel per tensor is slow."""
+    betas = (training.beta1, training.beta2)
+    if training.optimizer == "muon":
+        arithmetic = torch.float32 if training.precision == FLOAT32 else torch.bfloat16
+        return Muon(groups, training.learning_rate, betas, arithmetic)
+    return torch.optim.AdamW(groups, lr=training.learning_rate, betas=betas, fused=True)
 
 
 def rate_factor(step: int, training: Training) -> float:

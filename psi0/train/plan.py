@@ -50,7 +50,7 @@ class StagePlan:
 
     @property
     def state_bytes(self) -> int:
-        """Weights, gradients and AdamW's state of one GPU: fp32, divided as the ZeRO stage says."""
+        """Weights, gradients and AdamW's state of one GPU (Muon's is smaller): fp32, divided as the ZeRO stage says."""
         total, trained, zero = self.cost.parameters, self.cost.trained, self.training.zero_stage
         weights = 4 * total // (self.gpus if zero >= 3 else 1)
         gradients = 4 * trained // (self.gpus if zero >= 2 else 1)
