@@ -18,7 +18,7 @@ from psi0.robot.constants import (
     TICK_HZ,
 )
 from psi0.robot.layout import LOWER_BODY_COMMANDS
-from psi0.robot.model import robot_spec
+from psi0.robot.model import TORSO, robot_spec
 from psi0.robot.physics import mujoco
 from psi0.robot.system0_folder import load_system0
 from psi0.sim.actuation import Body
@@ -99,7 +99,7 @@ class Floor:
         self.data = mujoco.MjData(self.model)
         self._body = Body(self.model, self.data)
         self._hands = np.concatenate([CLOSED_LEFT, CLOSED_RIGHT])
-        self._torso = self.model.body("torso_link").id
+        self._torso = self.model.body(TORSO).id
         self.stand(0)
 
     def stand(self, seed: int, reaching: bool = False) -> None:

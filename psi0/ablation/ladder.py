@@ -1,6 +1,6 @@
 """The arms: parameter changes, each named after what is there. The first five are the rungs of the paper's Table I,
-`plain_dit` is its naive baseline, `adamw` its optimiser, `cotrained` what it argues against; then come what training time gives, and other
-training seeds.
+`plain_dit` is its naive baseline, `adamw` its optimiser, `cotrained` what it argues against; then come what training
+time gives, and other training seeds.
 
 An arm is judged by what its exported graphs do, once with the plan's inference delay and once with none.
 """

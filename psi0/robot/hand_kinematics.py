@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psi0.robot.layout import UPPER_BODY_JOINTS
-from psi0.robot.model import read_model
+from psi0.robot.model import TORSO, read_model
 from psi0.robot.physics import mujoco
 
 FINGER_TIPS = {"thumb": "thumb_2", "index": "index_1", "middle": "middle_1"}
@@ -44,7 +44,7 @@ def hand_poses(
     model = _skeleton(folder.resolve())
     data = mujoco.MjData(model)
     places = [model.joint(name).qposadr[0] for name in UPPER_BODY_JOINTS]
-    torso, wrist = (model.body(name).id for name in ("torso_link", f"{side}_wrist_yaw_link"))
+    torso, wrist = (model.body(name).id for name in (TORSO, f"{side}_wrist_yaw_link"))
     links = [model.body(f"{side}_hand_{link}_link").id for link in FINGER_TIPS.values()]
     along = [tip_along_link(side, finger) for finger in FINGER_TIPS]
     wrists, tips = np.tile(np.eye(4), (len(joints), 1, 1)), np.empty((len(joints), len(links), 3))

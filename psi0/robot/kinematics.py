@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from psi0.robot.constants import DEFAULT_ARMS, GRASP_POINT
 from psi0.robot.layout import LEFT_ARM_JOINTS, RIGHT_ARM_JOINTS
-from psi0.robot.model import read_model
+from psi0.robot.model import TORSO, read_model
 from psi0.robot.physics import mujoco
 
 _STEP_SECONDS = 0.1
@@ -45,7 +45,7 @@ class ArmKinematics:
         self.neutral = DEFAULT_ARMS[:7] if side == "left" else DEFAULT_ARMS[7:]
         model = _arm_only(robot_folder, side, self.joints)
         self._configuration = mink.Configuration(model)
-        self._torso = model.body("torso_link").id
+        self._torso = model.body(TORSO).id
         self._site = model.site(_GRASP_SITE).id
         self._reach = mink.FrameTask(
             _GRASP_SITE, "site", position_cost=1.0, orientation_cost=_ORIENTATION_COST, lm_damping=1e-3

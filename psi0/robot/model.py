@@ -20,6 +20,8 @@ from psi0.robot.physics import mujoco
 
 MODEL_FILE = "g1_with_hands.xml"
 HEAD_CAMERA = "head"
+TORSO = "torso_link"
+"""The body that carries arms and head camera."""
 _FOOT_FRICTION = [0.8, 0.005, 0.0001]
 _HAND_FRICTION = [1.2, 0.02, 0.001]
 
@@ -74,7 +76,7 @@ def robot_spec(folder: Path, gains: Mapping[str, tuple[float, float]] | None = N
         geom.contype, geom.conaffinity = 1, 1
         if "_hand_" in geom.parent.name:
             geom.friction, geom.condim = _HAND_FRICTION, 4
-    camera = spec.body("torso_link").add_camera(
+    camera = spec.body(TORSO).add_camera(
         name=HEAD_CAMERA, pos=list(HEAD_CAMERA_POSITION), fovy=HEAD_CAMERA_FIELD_OF_VIEW[1]
     )
     camera.quat = camera_orientation(HEAD_CAMERA_PITCH)

@@ -28,7 +28,7 @@ _STRIDE_SECONDS = 1.0
 _STANDING_PHASE = np.full(2, np.pi)
 _FIRST_PHASE = np.array([1.75, 1.75 - np.pi])
 """Phases of the left and right foot from which a walk begins [rad]: from 0 and pi its first steps lurch 15 cm aside."""
-_HEADING_GAIN, _FASTEST_CORRECTION = 0.8, 0.3
+_HEADING_GAIN, _FASTEST_CORRECTION = 0.3, 0.08
 """Turn per second and radian off the target yaw [1/s], and the most [rad/s]."""
 _COMMAND = {name: index for index, name in enumerate(LOWER_BODY_COMMANDS)}
 _HIP_PITCH, _KNEE, _ANKLE_PITCH, _WAIST = [0, 6], [3, 9], [4, 10], [12, 13, 14]

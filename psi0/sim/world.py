@@ -17,7 +17,7 @@ from psi0.robot.angles import wrapped, yaw_of
 from psi0.robot.constants import DEFAULT_ARMS, NOMINAL_HEIGHT
 from psi0.robot.layout import ACTION_SIZE, ActionPart
 from psi0.robot.limits import load_limits
-from psi0.robot.model import HEAD_CAMERA, head_camera_field_of_view, robot_spec
+from psi0.robot.model import HEAD_CAMERA, TORSO, head_camera_field_of_view, robot_spec
 from psi0.robot.physics import mujoco
 from psi0.robot.system0 import System0
 from psi0.robot.system0_folder import load_system0
@@ -38,7 +38,6 @@ _SETTLE_SECONDS = 0.6
 _FALLEN_HEIGHT, _FALLEN_UPRIGHT = 0.5, 0.6
 _SETTLED_HEIGHT = 0.7
 _LARGEST_IMAGE_COORDINATE = 1.5
-_TORSO = "torso_link"
 NO_PICTURE = np.zeros((1, 1, 3), np.uint8)
 """Shown to policies that look at no picture."""
 NO_PICTURE.flags.writeable = False
@@ -183,7 +182,7 @@ class World:
     def _apply_push(self, physics_step: int) -> None:
         if self._push is not None:
             active = self._push.start <= physics_step / PHYSICS_HZ < self._push.end
-            self.data.xfrc_applied[self.model.body(_TORSO).id, :3] = self._push.force if active else 0.0
+            self.data.xfrc_applied[self.model.body(TORSO).id, :3] = self._push.force if active else 0.0
 
     def _judge(self) -> Outcome | None:
         if not np.isfinite(self.data.qpos).all():
@@ -254,7 +253,7 @@ class World:
         the image they stop at 1.5.
         """
         world_points = self.task.key_points(self.view)
-        torso = self.model.body(_TORSO).id
+        torso = self.model.body(TORSO).id
         ahead = (world_points - self.data.xpos[torso]) @ self.data.xmat[torso].reshape(3, 3)
         camera = self.model.camera(HEAD_CAMERA).id
         seen = (world_points - self.data.cam_xpos[camera]) @ self.data.cam_xmat[camera].reshape(3, 3)

@@ -18,6 +18,7 @@ from psi0.data.index import index_raw
 from psi0.data.stage import prepare_humanoid_everyday
 from psi0.params import Params
 from psi0.robot.hand_kinematics import hand_poses
+from psi0.robot.model import TORSO
 
 FRAMES, GAP = 20, 3
 
@@ -88,7 +89,7 @@ def test_the_computed_hands_are_those_that_the_simulator_measures(robot_folder: 
     world = make_world("pick_can", Control(), Camera(width=32, height=24), robot_folder=robot_folder, render=False)
     world.reset(600000)
     wrist, tips = hand_poses(robot_folder, "left", world.body.upper_position()[None])
-    pelvis, torso = (world.data.body(name) for name in ("pelvis", "torso_link"))
+    pelvis, torso = (world.data.body(name) for name in ("pelvis", TORSO))
     turn = pelvis.xmat.reshape(3, 3).T @ torso.xmat.reshape(3, 3)
     origin = pelvis.xmat.reshape(3, 3).T @ (torso.xpos - pelvis.xpos)
     measured = measurements.wrist_pose(world, "left")

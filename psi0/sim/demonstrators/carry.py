@@ -7,16 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psi0.policy import Observation
-from psi0.robot.constants import NOMINAL_HEIGHT, OPEN_RIGHT
+from psi0.robot.constants import NOMINAL_HEIGHT
 from psi0.sim.demonstrators.astray import Astray, draw_astray
-from psi0.sim.demonstrators.motion import approach, error_to, walking_velocity
+from psi0.sim.demonstrators.motion import error_to, walking_velocity
 from psi0.sim.demonstrators.phases import Walking
 from psi0.sim.demonstrators.pick import PickDemonstrator, PickPlan
 from psi0.sim.scene import rotation_z
 from psi0.sim.tasks.carry_place_can import CAN_HALF_HEIGHT
 from psi0.sim.world import World
 
-_FINGER_SPEED, _FOLLOW_SPEED = 3.0, 1.0
+_FOLLOW_SPEED = 1.0
 _CARRIED = np.array([0.30, -0.17])
 _ABOVE_TABLE, _HIGHER = 0.24, 0.02
 _BESIDE_CAN, _FARTHEST_OUT = 0.20, -0.46
@@ -170,7 +170,7 @@ class CarryDemonstrator(PickDemonstrator):
         return np.zeros(3)
 
     def _release(self) -> Walking:
-        self._fingers = approach(self._fingers, OPEN_RIGHT, _FINGER_SPEED / self._world.policy_hz)
+        self._open()
         self._bring(self._hand.point, 0.1)
         if self._seconds() > _RELEASE_SECONDS:
             self._retreat_goal = self._hand.point + self._hand_rotation() @ _RETREAT

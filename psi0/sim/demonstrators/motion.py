@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from psi0.robot.angles import wrapped
 from psi0.robot.kinematics import ArmKinematics
 from psi0.robot.layout import ACTION_SIZE, ActionPart
+from psi0.robot.model import TORSO
 from psi0.sim.scene import rotation_z
 from psi0.sim.world import World
 
@@ -101,7 +102,7 @@ class Hand:
 
     @staticmethod
     def _torso(world: World) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        torso = world.data.body("torso_link")
+        torso = world.data.body(TORSO)
         return torso.xpos, torso.xmat.reshape(3, 3)
 
     def start_from(self, world: World, joints: NDArray[np.float64]) -> None:

@@ -3,15 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from psi0.robot.constants import CLOSED_RIGHT, OPEN_RIGHT
-from psi0.sim.demonstrators.motion import approach
 from psi0.sim.demonstrators.phases import Walking
 from psi0.sim.demonstrators.pick import PickDemonstrator, PickPlan
 from psi0.sim.scene import rotation_z
 from psi0.sim.tasks.open_drawer import OPEN
 from psi0.sim.world import World
 
-_FINGER_SPEED, _FOLLOW_SPEED = 3.0, 1.0
+_FOLLOW_SPEED = 1.0
 _PLAN = PickPlan(
     turns=0.0,
     stance=(-0.335, 0.09),
@@ -63,7 +61,7 @@ class OpenDemonstrator(PickDemonstrator):
         self._hold_from = rotation_z(-self._world.heading) @ (self._hand.point - pelvis)
 
     def _grip(self) -> Walking:
-        self._fingers = approach(self._fingers, CLOSED_RIGHT, _FINGER_SPEED / self._world.policy_hz)
+        self._close()
         self._bring(self._grasp_point(), self._plan.grasp_speed)
         if self._seconds() > self._plan.grip_seconds:
             self._begin_to_pull()
@@ -84,7 +82,7 @@ class OpenDemonstrator(PickDemonstrator):
 
     def _release(self) -> Walking:
         """Open the hand, then take it and the body back."""
-        self._fingers = approach(self._fingers, OPEN_RIGHT, _FINGER_SPEED / self._world.policy_hz)
+        self._open()
         beside = self._frame.turned(np.array([0.20, -0.38, 0.95]))
         if self._seconds() < _LET_GO_SECONDS:
             return np.zeros(3)

@@ -194,9 +194,11 @@ class PickDemonstrator(Phased):
         return action(hands, self._arms, self._height, velocity, target_yaw, self._torso)[None]
 
     def _get_ready(self) -> None:
-        rate = self._world.policy_hz
-        self._arms = approach(self._arms, READY_ARMS, _ARM_SPEED / rate)
-        self._fingers = approach(self._fingers, OPEN_RIGHT, _FINGER_SPEED / rate)
+        self._arms = approach(self._arms, READY_ARMS, _ARM_SPEED / self._world.policy_hz)
+        self._open()
+
+    def _open(self) -> None:
+        self._fingers = approach(self._fingers, OPEN_RIGHT, _FINGER_SPEED / self._world.policy_hz)
 
     def _close(self) -> None:
         self._fingers = approach(self._fingers, CLOSED_RIGHT, _FINGER_SPEED / self._world.policy_hz)

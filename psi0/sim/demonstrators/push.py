@@ -22,12 +22,14 @@ HELD_BEFORE = _BEHIND - GRIP_X
 _HAND_YAW = 0.25
 _OUT, _BESIDE = np.array([0.12, 0.36, 0.0]), np.array([-0.06, 0.10, 0.0])
 _STAND_SECONDS, _GRIP_SECONDS, _LARGEST_MISS = 0.5, 0.75, 0.06
-_BEND_GAIN, _STEEPEST, _STEER_GAIN = 1.7, 0.8, 3.4
+_BEND_GAIN, _STEEPEST, _STEER_GAIN = 2.5, 0.8, 2.2
+_STEADY_SECONDS = 0.4
+"""Over which it takes the mean of what it sees: it sways with every stride, and does not steer against that."""
 _FASTEST, _SLOWEST, _FASTEST_TURN = 0.55, 0.30, 0.75
 _STOP_BEFORE, _DRIVE_AGAIN = 0.03, 0.10
-_OFF_LINE, _ASKEW = 0.10, 0.19
+_OFF_LINE, _ASKEW = 0.13, 0.22
 """A cart that ends farther off, or turned further, is pulled back and steered in anew [m, rad]."""
-_PULL_SPEED, _PULL_TO, _PULL_SECONDS = -0.6, 0.45, 6.0
+_PULL_SPEED, _PULL_TO, _PULL_SECONDS = -0.7, 0.35, 12.0
 _MISSED_BY = (0.12, 0.22)
 """How far off the line it drives in by mistake [m]."""
 
@@ -56,6 +58,7 @@ class PushDemonstrator(Phased):
         self._arms = self._world.task.start_arms.copy()
         self._fingers = np.concatenate([OPEN_LEFT, OPEN_RIGHT])
         self._missed = 0.0
+        self._steer = 0.0
         self._begin("walk")
 
     def misjudge(self, random: np.random.Generator) -> None:
@@ -186,8 +189,9 @@ class PushDemonstrator(Phased):
             self._missed = 0.0
             self._enter("stop")
         steer = wrapped(turn + float(np.clip(_BEND_GAIN * across, -_STEEPEST, _STEEPEST)))
+        self._steer += (steer - self._steer) / (_STEADY_SECONDS * self._world.policy_hz)
         speed = np.clip(1.2 * along, _SLOWEST, _FASTEST * self._style.pace)
-        return np.array([speed, 0.0, np.clip(_STEER_GAIN * steer, -_FASTEST_TURN, _FASTEST_TURN)])
+        return np.array([speed, 0.0, np.clip(_STEER_GAIN * self._steer, -_FASTEST_TURN, _FASTEST_TURN)])
 
     def _stop(self) -> Walking:
         self._hold()
