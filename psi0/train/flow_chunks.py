@@ -36,6 +36,8 @@ from psi0.train.state_probe import state_only_error
 
 POSTTRAIN_HALF_RANGE = {"absolute": 0.02, "delta": 0.001}
 """Smallest half range a joint is normalised by in stage 2 [rad]."""
+KEY_POINT_BEND = 0.3
+"""Error of a standardised key point from which on the loss grows with it, no longer with its square."""
 CLOSING_SAMPLES = 128
 """Held-out samples on which whole chunks are sampled at the end."""
 
@@ -51,7 +53,7 @@ class FlowObjective(nn.Module):
         self.max_delay, self.key_point_loss, self.frozen = max_delay, key_point_loss, frozen
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """`loss`, `per_sample`, `flow_loss`, and `key_point_loss` (standardised) where there are key points."""
+        """`loss`, `per_sample`, `flow_loss`, and `key_point_loss` (Huber, standardised) where there are key points."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             seen = self.see(batch)
         flow = flow_loss(
@@ -66,7 +68,8 @@ class FlowObjective(nn.Module):
         )
         answer = {"loss": flow.loss, "per_sample": flow.per_sample, "flow_loss": flow.loss}
         if seen.key_points is not None and "key_points" in batch:
-            points = functional.mse_loss(seen.key_points, batch["key_points"])
+            # Few moments, of a robot far astray, are far from the mean; squared they would be most of the loss.
+            points = functional.smooth_l1_loss(seen.key_points, batch["key_points"], beta=KEY_POINT_BEND)
             answer["loss"] = flow.loss + self.key_point_loss * points
             answer["key_point_loss"] = points
         return answer

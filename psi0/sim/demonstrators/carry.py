@@ -46,7 +46,7 @@ class CarryDemonstrator(PickDemonstrator):
     leaning: ClassVar[tuple[str, ...]] = (*PickDemonstrator.leaning, *_PLACING)
 
     def __init__(self, world: World) -> None:
-        super().__init__(world, PickPlan(strays=True, stand_seconds=0.5, raise_speed=0.35))
+        super().__init__(world, PickPlan(strays=True, stand_seconds=0.5, raise_speed=0.35, grasp_rise=0.0))
 
     def reset(self, seed: int) -> None:
         """Begin anew, in the style of this seed."""
