@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from psi0.policy import Observation
 from psi0.robot.angles import wrapped
-from psi0.robot.constants import CLOSED_LEFT, CLOSED_RIGHT, NOMINAL_HEIGHT, OPEN_LEFT, OPEN_RIGHT, READY_ARMS
+from psi0.robot.constants import CLOSED_LEFT, CLOSED_RIGHT, NOMINAL_HEIGHT, OPEN_LEFT, OPEN_RIGHT
 from psi0.sim.demonstrators.astray import ASTRAY_SHARE, draw_astray
 from psi0.sim.demonstrators.motion import Hand, action, approach, error_to, walking_velocity
 from psi0.sim.demonstrators.phases import Phased, Walking
@@ -14,7 +14,7 @@ from psi0.sim.furniture import GRIP_HEIGHT, GRIP_X, GRIP_Y, on_floor
 from psi0.sim.scene import rotation_z
 from psi0.sim.world import World
 
-_ARM_SPEED, _FINGER_SPEED, _FOLLOW_SPEED = 1.5, 3.0, 1.0
+_FINGER_SPEED, _FOLLOW_SPEED = 3.0, 1.0
 _BEHIND = 0.34
 """From the pelvis to the grips while they are held [m]."""
 HELD_BEFORE = _BEHIND - GRIP_X
@@ -38,8 +38,10 @@ Pose = tuple[NDArray[np.float64], float]
 
 
 class PushDemonstrator(Phased):
-    """Phases `walk, stand, raise, reach, grasp, grip, drive, stop`; back to `walk` when the grips turn out of reach,
+    """Phases `raise, walk, stand, reach, grasp, grip, drive, stop`; back to `walk` when the grips turn out of reach,
     and from `stop` to `pull` when the cart stands askew.
+
+    It raises its hands, wide apart, before it walks: raised beside the cart they shove it.
 
     Driving follows the line through the bay along its heading: the farther off the line, the steeper towards it,
     which makes an arc.
@@ -59,7 +61,7 @@ class PushDemonstrator(Phased):
         self._fingers = np.concatenate([OPEN_LEFT, OPEN_RIGHT])
         self._missed = 0.0
         self._steer = 0.0
-        self._begin("walk")
+        self._begin("raise")
 
     def misjudge(self, random: np.random.Generator) -> None:
         """Walk to a wrong place first, or drive in beside the bay's line."""
@@ -102,11 +104,6 @@ class PushDemonstrator(Phased):
         velocity, target_yaw = self._do_phase()
         return action(self._fingers, self._arms, NOMINAL_HEIGHT, velocity, target_yaw)[None]
 
-    def _get_ready(self) -> None:
-        rate = self._world.policy_hz
-        self._arms = approach(self._arms, READY_ARMS, _ARM_SPEED / rate)
-        self._fingers = approach(self._fingers, np.concatenate([OPEN_LEFT, OPEN_RIGHT]), _FINGER_SPEED / rate)
-
     def _bring(self, goals: NDArray[np.float64], speed: float) -> float:
         """Move both hands towards `goals` `(2, 3)`; the larger distance left [m]."""
         left = []
@@ -121,30 +118,36 @@ class PushDemonstrator(Phased):
         mirrored = np.array([offset, offset * np.array([1.0, -1.0, 1.0])])
         return points + mirrored @ rotation_z(self._world.heading).T
 
+    def _keep_out(self, speed: float) -> float:
+        """Hands open, wide apart beside the body; the larger distance left [m]."""
+        opened = np.concatenate([OPEN_LEFT, OPEN_RIGHT])
+        self._fingers = approach(self._fingers, opened, _FINGER_SPEED / self._world.policy_hz)
+        pelvis = np.array([*self._world.data.qpos[:2], GRIP_HEIGHT + 0.03 * self._style.side])
+        return self._bring(self._beside(_OUT, np.tile(pelvis, (2, 1))), speed)
+
+    def _raise(self) -> Walking:
+        if self._world.steps == self._since:
+            for hand, joints in zip(self._hands, (self._arms[:7], self._arms[7:]), strict=True):
+                hand.start_from(self._world, joints)
+        if self._held(self._keep_out(0.45 * self._style.pace) < 0.01) or self._seconds() > 2.0:
+            self._enter("walk")
+        return np.zeros(3)
+
     def _walk(self) -> Walking:
-        self._get_ready()
+        self._keep_out(_FOLLOW_SPEED)
         ahead, turn = self._error()
         if self._held(abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.05 and abs(turn) < 0.12):
             self._arrive("stand")
         return walking_velocity(ahead, turn)
 
     def _stand(self) -> Walking:
-        self._get_ready()
+        left = self._keep_out(_FOLLOW_SPEED)
         if self._seconds() > _STAND_SECONDS * self._style.pause:
             ahead, turn = self._error()
             if np.linalg.norm(ahead) > 0.10 or abs(turn) > 0.2:
                 self._enter("walk")
-            elif np.abs(self._arms - READY_ARMS).max() < 0.01:
-                for hand, joints in zip(self._hands, (self._arms[:7], self._arms[7:]), strict=True):
-                    hand.start_from(self._world, joints)
-                self._enter("raise")
-        return np.zeros(3)
-
-    def _raise(self) -> Walking:
-        below = np.array([*self._world.data.qpos[:2], GRIP_HEIGHT + 0.03 * self._style.side])
-        goals = self._beside(_OUT, np.tile(below, (2, 1)))
-        if self._held(self._bring(goals, 0.45 * self._style.pace) < 0.01) or self._seconds() > 2.0:
-            self._enter("reach")
+            elif left < 0.02:
+                self._enter("reach")
         return np.zeros(3)
 
     def _go_on(self, phase: str) -> None:
