@@ -127,4 +127,4 @@ def test_two_ranks_publish_the_average(workspace: Path, zero_stage: int) -> None
 
 def test_zero_stage_three_is_refused() -> None:
     with pytest.raises(Psi0Error, match=r"finetune: ema needs whole weights .* zero_stage to 0, 1 or 2"):
-        parse_params({"finetune": {"ema": 0.99, "zero_stage": 3}}, "params.yaml")
+        parse_params({"finetune": {"ema": 0.99, "zero_stage": 3, "optimizer": "adamw"}}, "params.yaml")

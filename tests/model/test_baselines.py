@@ -132,7 +132,7 @@ def test_numbers_that_do_not_count_are_not_learned() -> None:
     assert torch.equal(objective(batch, torch.Generator())["loss"], whole["loss"])
 
 
-@pytest.mark.parametrize(("kind", "steps"), [("bc", 60), ("act", 120)])
+@pytest.mark.parametrize(("kind", "steps"), [("bc", 120), ("act", 120)])
 def test_networks_learn_from_the_image(workspace: Path, kind: Kind, steps: int) -> None:
     found = make_baseline(small_params(steps), TASK, kind, Path("made"))
     assert found["steps"] == steps and found["validation_l1_loss"] == found["validation_loss"]
