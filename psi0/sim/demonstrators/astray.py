@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 ASTRAY_SHARE = 0.5
 """How many of a demonstrator's mistakes are to walk to a wrong place, where it makes that one."""
-_FORWARD, _SIDEWAYS, _TURN = (-0.15, 0.08), (-0.25, 0.25), (-0.3, 0.3)
+_FORWARD, _SIDEWAYS, _TURN = (-0.15, 0.08), (-0.25, 0.25), (-0.4, 0.4)
 
 
 @dataclass(frozen=True)

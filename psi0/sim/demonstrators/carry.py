@@ -12,16 +12,15 @@ from psi0.sim.demonstrators.astray import Astray, draw_astray
 from psi0.sim.demonstrators.motion import error_to, walking_velocity
 from psi0.sim.demonstrators.phases import Walking
 from psi0.sim.demonstrators.pick import PickDemonstrator, PickPlan
-from psi0.sim.scene import rotation_z
 from psi0.sim.tasks.carry_place_can import CAN_HALF_HEIGHT
 from psi0.sim.world import World
 
-_FOLLOW_SPEED = 1.0
 _CARRIED = np.array([0.30, -0.17])
 _ABOVE_TABLE, _HIGHER = 0.24, 0.02
 _BESIDE_CAN, _FARTHEST_OUT = 0.20, -0.46
 _SET_DOWN_RISE = 0.006
 _RETREAT = np.array([-0.08, -0.12, 0.0])
+_CLEAR_ABOVE, _CLEAR_SECONDS = 0.18, 1.5
 _AWAY_TO = -0.38
 _RELEASE_SECONDS = 0.7
 _SQUAT_SPEED = 0.05
@@ -31,22 +30,25 @@ _LEAN, _LEAN_PER_METER = 0.12, 1.0
 _ROLL_PER_METER = 0.6
 _NEAR_ENOUGH = 0.11
 """How far from where it meant to stand it sets down, the first time [m]; each stop more, as it may not get nearer."""
-_PLACING = ("over", "down", "release")
+_PLACING = ("over", "down", "release", "retreat")
 _WITH_THE_CAN = 0.5
 """How many of its mistakes are to carry the can to a wrong place."""
 
 
 class CarryDemonstrator(PickDemonstrator):
-    """Phases of the pick, then `lift, carry, hold, over, down, release, retreat, away`.
+    """Phases of the pick, then `lift, carry, hold, over, down, release, retreat, clear, away`.
 
     It squats a little before lower tables and leans over while it reaches. When the can did not come along it opens
     the hand and begins anew.
     """
 
-    leaning: ClassVar[tuple[str, ...]] = (*PickDemonstrator.leaning, *_PLACING)
+    leaning: ClassVar[tuple[str, ...]] = ("raise", *PickDemonstrator.leaning, *_PLACING)
 
     def __init__(self, world: World) -> None:
-        super().__init__(world, PickPlan(strays=True, stand_seconds=0.5, raise_speed=0.35, grasp_rise=0.0))
+        plan = PickPlan(
+            strays=True, stance_varies=(0.04, 0.06, 0.15), stand_seconds=0.5, raise_speed=0.35, grasp_rise=0.0
+        )
+        super().__init__(world, plan)
 
     def reset(self, seed: int) -> None:
         """Begin anew, in the style of this seed."""
@@ -56,8 +58,9 @@ class CarryDemonstrator(PickDemonstrator):
         self._stand_height = NOMINAL_HEIGHT - min(squat, _DEEPEST_SQUAT)
         self._carried_at = table + _ABOVE_TABLE + _HIGHER * self._style.side
         self._grasped_off = np.zeros(3)
-        self._retreat_goal, self._from_pelvis = np.zeros(3), np.zeros(3)
+        self._retreat_goal = np.zeros(3)
         self._stops = 0
+        self._leaned: NDArray[np.float64] | None = None
         self._carries_astray: Astray | None = None
 
     def misjudge(self, random: np.random.Generator) -> None:
@@ -111,13 +114,16 @@ class CarryDemonstrator(PickDemonstrator):
         return super().act(observation)
 
     def _torso_goal(self) -> NDArray[np.float64]:
-        """Roll, pitch, yaw `(3,)` [rad]: while it reaches, it leans over, the more the lower the table, to the side of
-        the hand; and it turns to what it reaches for."""
+        """Roll, pitch, yaw `(3,)` [rad]: before it reaches, it leans over, the more the lower the table, to the side of
+        the hand, and turns to what it reaches for; so it stays, as a hand on a torso that moves goes astray."""
         if self.phase not in self.leaning:
+            self._leaned = None
             return np.zeros(3)
-        low = max(0.0, _HIGH_TABLE - self._table_height())
-        there = self._mark() if self.phase in _PLACING else self._object()
-        return np.array([_ROLL_PER_METER * low, _LEAN * self._style.lean + _LEAN_PER_METER * low, self._turn_to(there)])
+        if self._leaned is None:
+            low = max(0.0, _HIGH_TABLE - self._table_height())
+            turn = self._turn_to(self._mark() if self.phase in _PLACING else self._object())
+            self._leaned = np.array([_ROLL_PER_METER * low, _LEAN * self._style.lean + _LEAN_PER_METER * low, turn])
+        return self._leaned
 
     def _lift(self) -> Walking:
         left = self._bring(self._carry_point(), 0.25 * self._style.pace)
@@ -125,11 +131,7 @@ class CarryDemonstrator(PickDemonstrator):
             self._enter("walk" if self._lost() else "carry")
         return np.zeros(3)
 
-    def _follow(self) -> None:
-        self._bring(self._carry_point(), _FOLLOW_SPEED)
-
     def _carry(self) -> Walking:
-        self._follow()
         if self._lost():
             self._enter("walk")
             return np.zeros(3)
@@ -140,16 +142,16 @@ class CarryDemonstrator(PickDemonstrator):
         return walking_velocity(ahead, turn)
 
     def _hold(self) -> Walking:
-        self._follow()
         if self._lost():
             self._enter("walk")
         elif self._seconds() > self._plan.stand_seconds:
-            ahead, turn = error_to(self._world, self._place_spot(), self._frame.yaw)
+            ahead, turn = self._error_to(self._place_spot(), None)
             self._stops += 1
             if np.linalg.norm(ahead) > _NEAR_ENOUGH * self._stops or abs(turn) > 0.2:
                 self._enter("carry")
             else:
                 self._grasped_off = self._offset_in_hand()
+                self._hand.start_from(self._world, self._arms[7:])
                 self._enter("over")
         return np.zeros(3)
 
@@ -160,7 +162,7 @@ class CarryDemonstrator(PickDemonstrator):
     def _over(self) -> Walking:
         goal = self._set_down_goal()
         goal[2] = self._carried_at
-        if self._held(self._bring(goal, 0.25 * self._style.pace) < 0.01):
+        if self._held(self._bring(goal, 0.25 * self._style.pace) < 0.01 and self._leans()):
             self._enter("down")
         return np.zeros(3)
 
@@ -179,18 +181,22 @@ class CarryDemonstrator(PickDemonstrator):
 
     def _retreat(self) -> Walking:
         if self._held(self._bring(self._retreat_goal, 0.2) < 0.01):
-            self._from_pelvis = rotation_z(-self._world.heading) @ (self._hand.point - self._world.data.qpos[:3])
+            self._retreat_goal = self._retreat_goal + np.array([0.0, 0.0, _CLEAR_ABOVE])
+            self._enter("clear")
+        return np.zeros(3)
+
+    def _clear(self) -> Walking:
+        """Raise the hand above the can: the first step back may be one to the side."""
+        if self._held(self._bring(self._retreat_goal, 0.3) < 0.01) or self._seconds() > _CLEAR_SECONDS:
             self._enter("away")
         return np.zeros(3)
 
     def _away(self) -> Walking:
-        """Walk back, the hand kept beside the body: nearer it would take the can along.
+        """Walk back, the hand kept where it is before the body.
 
         It closes on nothing there: open, it would look as before the grasp.
         """
         self._close()
         away = self._frame.local(np.array([*self._world.data.qpos[:2], 0.0]))
         ahead, turn = error_to(self._world, self._frame.point(np.array([_AWAY_TO, away[1], 0.0]))[:2], self._frame.yaw)
-        pelvis = self._world.data.qpos[:3]
-        self._bring(pelvis + rotation_z(self._world.heading) @ self._from_pelvis, _FOLLOW_SPEED)
         return walking_velocity(ahead, turn) if ahead[0] < -0.03 else np.zeros(3)

@@ -115,6 +115,11 @@ class Hand:
         origin, axes = self._torso(world)
         return origin + axes @ self._kinematics.forward(joints)[0]
 
+    def joints_at(self, world: World, point: NDArray[np.float64], rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Joints `(7,)` that have the grasp point at `point` `(3,)` while the torso is as it is now [rad]."""
+        origin, axes = self._torso(world)
+        return self._kinematics.solve(axes.T @ (point - origin), axes.T @ rotation, self.joints, iterations=20)[0]
+
     def move(self, world: World, goal: NDArray[np.float64], rotation: NDArray[np.float64], speed: float) -> float:
         """Move the grasp point towards `goal` at `speed` [m/s] for one control step; return the distance left [m]."""
         self.point = slide(self.point, goal, speed / world.policy_hz)

@@ -21,6 +21,8 @@ _ARM_SPEED, _FINGER_SPEED = 1.5, 3.0
 _ALMOST_UP = 0.02
 _NEAR_ENOUGH = 0.14
 """How far from where it meant to stand it reaches [m]; coming to rest takes it a tenth of a metre back."""
+_RAISE_SECONDS = 2.0
+"""How long it raises its hand and leans over at most; a hand that does not get there reaches from where it is."""
 _LOST = 0.08
 """An object is not in the hand when its centre is farther from the grasp point than this [m]."""
 _MISJUDGED_BY = (0.08, 0.16)
@@ -41,13 +43,15 @@ class PickPlan:
     """How an object on a table is picked: offsets in the table's frame [m], speeds [m/s], times [s].
 
     `turns` is how much of the way the torso turns to what it reaches for, which then is before the camera. With
-    `strays` some of its mistakes are to walk to a wrong place.
+    `strays` some of its mistakes are to walk to a wrong place. Where it stands varies with style, ahead, to the side
+    and in its turn, by `stance_varies` [m, m, rad]: a policy, too, does not stand quite where it should.
     """
 
     walks: bool = True
     strays: bool = False
     turns: float = 0.5
     stance: tuple[float, float] = (-0.33, 0.17)
+    stance_varies: tuple[float, float, float] = (0.0, 0.0, 0.0)
     nearest_to_table: float = -0.18
     hand_yaw: float = 0.25
     raised: tuple[float, float, float] = (0.14, -0.36, 0.96)
@@ -165,12 +169,13 @@ class PickDemonstrator(Phased):
         return self._error_to(self._spot(), self._astray)
 
     def _error_to(self, spot: NDArray[np.float64], astray: Astray | None) -> tuple[NDArray[np.float64], float]:
-        """What is left to a spot `(2,)` and the table's heading, or to a wrong place beside it."""
-        if astray is None:
-            return error_to(self._world, spot, self._frame.yaw)
-        there = self._frame.local(np.array([*spot, 0.0])) + np.array([*astray.offset, 0.0])
+        """What is left to a spot `(2,)` and the table's heading as it stands in its style, or to a wrong place."""
+        ahead, aside, turn = np.array(self._style.stance) * self._plan.stance_varies
+        if astray is not None:
+            (ahead, aside), turn = astray.offset, astray.turn
+        there = self._frame.local(np.array([*spot, 0.0])) + np.array([ahead, aside, 0.0])
         there[0] = min(there[0], self._plan.nearest_to_table)
-        return error_to(self._world, self._frame.point(there)[:2], self._frame.yaw + astray.turn)
+        return error_to(self._world, self._frame.point(there)[:2], self._frame.yaw + turn)
 
     def _turn_to(self, there: NDArray[np.float64]) -> float:
         """How far the torso turns towards a point `(3,)` [rad]."""
@@ -183,6 +188,10 @@ class PickDemonstrator(Phased):
         far = error_to(self._world, self._object()[:2])[0][0] - _WITHIN_REACH
         lean = np.clip(_LEAN_PER_METER * far, 0.0, _LARGEST_LEAN) if self.phase in self.leaning else 0.0
         return np.array([0.0, lean, turn])
+
+    def _leans(self) -> bool:
+        """Whether the torso has been told to lean as far as it is to."""
+        return bool(np.abs(self._torso - self._torso_goal()).max() < 0.01)
 
     # Phases
 
@@ -228,7 +237,7 @@ class PickDemonstrator(Phased):
 
     def _raise(self) -> Walking:
         left = self._bring(self._raised_point(), self._plan.raise_speed)
-        if (left < 0.01 and self._hand.miss < 0.04) or self._seconds() > 1.5:
+        if self._held(left < 0.01 and self._hand.miss < 0.04 and self._leans()) or self._seconds() > _RAISE_SECONDS:
             self._enter("reach")
         return np.zeros(3)
 

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from psi0.policy import Observation
 from psi0.robot.angles import wrapped
 from psi0.robot.constants import CLOSED_LEFT, CLOSED_RIGHT, NOMINAL_HEIGHT, OPEN_LEFT, OPEN_RIGHT
+from psi0.robot.layout import ActionPart
 from psi0.sim.demonstrators.astray import ASTRAY_SHARE, draw_astray
 from psi0.sim.demonstrators.motion import Hand, action, approach, error_to, walking_velocity
 from psi0.sim.demonstrators.phases import Phased, Walking
@@ -14,7 +15,9 @@ from psi0.sim.furniture import GRIP_HEIGHT, GRIP_X, GRIP_Y, on_floor
 from psi0.sim.scene import rotation_z
 from psi0.sim.world import World
 
-_FINGER_SPEED, _FOLLOW_SPEED = 3.0, 1.0
+_OPEN, _CLOSED = np.concatenate([OPEN_LEFT, OPEN_RIGHT]), np.concatenate([CLOSED_LEFT, CLOSED_RIGHT])
+_FINGER_SPEED, _ARM_SPEED, _STRAIGHTEN_SPEED = 3.0, 1.5, 0.4
+"""Joint speeds outside of reaching [rad/s]."""
 _BEHIND = 0.34
 """From the pelvis to the grips while they are held [m]."""
 HELD_BEFORE = _BEHIND - GRIP_X
@@ -22,8 +25,12 @@ HELD_BEFORE = _BEHIND - GRIP_X
 _HAND_YAW = 0.25
 _OUT, _BESIDE = np.array([0.12, 0.36, 0.0]), np.array([-0.06, 0.10, 0.0])
 _STAND_SECONDS, _GRIP_SECONDS, _LARGEST_MISS = 0.5, 0.75, 0.06
+_LOST = 0.09
+"""A grip is not in the hand when it is farther from the grasp point than this [m]."""
+_OFF_SPOT, _TURNED = 0.10, 0.20
+"""From where it stands so far off it does not reach, or, half as much again, does not take hold [m, rad]."""
 _BEND_GAIN, _STEEPEST, _STEER_GAIN = 2.5, 0.8, 2.2
-_STEADY_SECONDS = 0.4
+_STRIDE_SECONDS = 0.4
 """Over which it takes the mean of what it sees: it sways with every stride, and does not steer against that."""
 _FASTEST, _SLOWEST, _FASTEST_TURN = 0.55, 0.30, 0.75
 _STOP_BEFORE, _DRIVE_AGAIN = 0.03, 0.10
@@ -32,14 +39,16 @@ _OFF_LINE, _ASKEW = 0.13, 0.22
 _PULL_SPEED, _PULL_TO, _PULL_SECONDS = -0.7, 0.35, 12.0
 _MISSED_BY = (0.12, 0.22)
 """How far off the line it drives in by mistake [m]."""
+_SHORT_BY = (0.07, 0.14)
+"""How far short of the grips it closes its hands by mistake [m]."""
 
 Pose = tuple[NDArray[np.float64], float]
 """Position on the floor `(2,)` [m] and yaw [rad]."""
 
 
 class PushDemonstrator(Phased):
-    """Phases `raise, walk, stand, reach, grasp, grip, drive, stop`; back to `walk` when the grips turn out of reach,
-    and from `stop` to `pull` when the cart stands askew.
+    """Phases `raise, walk, stand, reach, grasp, grip, drive, stop`; back to `walk` when the grips turn out of reach or
+    are not in both hands, and from `stop` to `pull` when the cart stands askew.
 
     It raises its hands, wide apart, before it walks: raised beside the cart they shove it.
 
@@ -58,24 +67,32 @@ class PushDemonstrator(Phased):
         """Begin anew, in the style of this seed."""
         self._style: Style = draw_style(seed)
         self._arms = self._world.task.start_arms.copy()
-        self._fingers = np.concatenate([OPEN_LEFT, OPEN_RIGHT])
-        self._missed = 0.0
+        self._wide, self._holding = self._arms, self._arms
+        self._fingers = _OPEN.copy()
+        self._missed, self._short = 0.0, 0.0
         self._steer = 0.0
         self._begin("raise")
 
     def misjudge(self, random: np.random.Generator) -> None:
-        """Walk to a wrong place first, or drive in beside the bay's line."""
+        """Walk to a wrong place first, close the hands on nothing, or drive in beside the bay's line."""
         if random.random() < ASTRAY_SHARE:
             self._astray = draw_astray(random)
+        elif random.random() < 0.5:
+            self._short = random.uniform(*_SHORT_BY)
         else:
             self._missed = random.choice((-1.0, 1.0)) * random.uniform(*_MISSED_BY)
 
     @property
     def misjudging(self) -> bool:
         """Whether the mistake is still being made."""
-        return super().misjudging or self._missed != 0.0
+        return super().misjudging or self._missed != 0.0 or self._short != 0.0
 
     # Where things are
+
+    @property
+    def _grip_height(self) -> float:
+        """How high the hands take the grips [m]; differs with style."""
+        return GRIP_HEIGHT + 0.03 * self._style.side
 
     def _cart(self) -> Pose:
         return self._world.view.position("cart")[:2], self._world.view.heading("cart")
@@ -84,10 +101,22 @@ class PushDemonstrator(Phased):
         return self._world.view.position("mark")[:2], self._world.view.heading("mark")
 
     def _grips(self) -> NDArray[np.float64]:
-        """Where the hands go `(2, 3)`, left first [m]; how high differs with style."""
+        """Where the hands go `(2, 3)`, left first [m]."""
         position, yaw = self._cart()
-        height = GRIP_HEIGHT + 0.03 * self._style.side
-        return on_floor((position[0], position[1]), yaw, np.array([[GRIP_X, y, height] for y in (GRIP_Y, -GRIP_Y)]))
+        grips = np.array([[GRIP_X - self._short, y, self._grip_height] for y in (GRIP_Y, -GRIP_Y)])
+        return on_floor((position[0], position[1]), yaw, grips)
+
+    def _lost(self) -> bool:
+        """Whether one of the hands is not where its grip is."""
+        arms = self._world.body.upper_position()
+        parts = (arms[ActionPart.LEFT_ARM], arms[ActionPart.RIGHT_ARM])
+        there = np.array([hand.where(self._world, part) for hand, part in zip(self._hands, parts, strict=True)])
+        return bool(np.linalg.norm(there - self._grips(), axis=1).max() > _LOST)
+
+    def _stands_off(self, scale: float = 1.0) -> bool:
+        """Whether it stands too far from where it should to go on."""
+        ahead, turn = self._error()
+        return bool(np.linalg.norm(ahead) > scale * _OFF_SPOT) or abs(turn) > scale * _TURNED
 
     def _error(self) -> tuple[NDArray[np.float64], float]:
         position, yaw = self._cart()
@@ -104,55 +133,69 @@ class PushDemonstrator(Phased):
         velocity, target_yaw = self._do_phase()
         return action(self._fingers, self._arms, NOMINAL_HEIGHT, velocity, target_yaw)[None]
 
+    def _rotations(self) -> list[NDArray[np.float64]]:
+        return [rotation_z(self._world.heading + sign * _HAND_YAW) for sign in (-1.0, 1.0)]
+
     def _bring(self, goals: NDArray[np.float64], speed: float) -> float:
         """Move both hands towards `goals` `(2, 3)`; the larger distance left [m]."""
-        left = []
-        for hand, goal, sign in zip(self._hands, goals, (-1.0, 1.0), strict=True):
-            rotation = rotation_z(self._world.heading + sign * _HAND_YAW)
-            left.append(hand.move(self._world, goal, rotation, speed))
+        left = [
+            hand.move(self._world, goal, rotation, speed)
+            for hand, goal, rotation in zip(self._hands, goals, self._rotations(), strict=True)
+        ]
         self._arms = np.concatenate([hand.joints for hand in self._hands])
         return max(left)
+
+    def _move_fingers(self, goal: NDArray[np.float64]) -> None:
+        """Open or close both hands by a step."""
+        self._fingers = approach(self._fingers, goal, _FINGER_SPEED / self._world.policy_hz)
 
     def _beside(self, offset: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Each point moved by an offset along the heading that is given for the left hand `(2, 3)` [m]."""
         mirrored = np.array([offset, offset * np.array([1.0, -1.0, 1.0])])
         return points + mirrored @ rotation_z(self._world.heading).T
 
-    def _keep_out(self, speed: float) -> float:
-        """Hands open, wide apart beside the body; the larger distance left [m]."""
-        opened = np.concatenate([OPEN_LEFT, OPEN_RIGHT])
-        self._fingers = approach(self._fingers, opened, _FINGER_SPEED / self._world.policy_hz)
-        pelvis = np.array([*self._world.data.qpos[:2], GRIP_HEIGHT + 0.03 * self._style.side])
-        return self._bring(self._beside(_OUT, np.tile(pelvis, (2, 1))), speed)
+    def _take_over(self) -> None:
+        """Move the hands from where the arms are told to be."""
+        for hand, joints in zip(self._hands, (self._arms[:7], self._arms[7:]), strict=True):
+            hand.start_from(self._world, joints)
 
     def _raise(self) -> Walking:
+        """Hands open, wide apart beside the body."""
         if self._world.steps == self._since:
-            for hand, joints in zip(self._hands, (self._arms[:7], self._arms[7:]), strict=True):
-                hand.start_from(self._world, joints)
-        if self._held(self._keep_out(0.45 * self._style.pace) < 0.01) or self._seconds() > 2.0:
+            self._take_over()
+        self._move_fingers(_OPEN)
+        pelvis = np.array([*self._world.data.qpos[:2], self._grip_height])
+        left = self._bring(self._beside(_OUT, np.tile(pelvis, (2, 1))), 0.45 * self._style.pace)
+        if self._held(left < 0.01) or self._seconds() > 2.0:
+            self._wide = self._arms.copy()
             self._enter("walk")
         return np.zeros(3)
 
+    def _keep_out(self) -> None:
+        """As raised, the arms at rest: a policy cannot foresee how the torso sways, nor what would balance that."""
+        self._move_fingers(_OPEN)
+        self._arms = approach(self._arms, self._wide, _ARM_SPEED / self._world.policy_hz)
+
     def _walk(self) -> Walking:
-        self._keep_out(_FOLLOW_SPEED)
+        self._keep_out()
         ahead, turn = self._error()
         if self._held(abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.05 and abs(turn) < 0.12):
             self._arrive("stand")
         return walking_velocity(ahead, turn)
 
     def _stand(self) -> Walking:
-        left = self._keep_out(_FOLLOW_SPEED)
+        self._keep_out()
         if self._seconds() > _STAND_SECONDS * self._style.pause:
-            ahead, turn = self._error()
-            if np.linalg.norm(ahead) > 0.10 or abs(turn) > 0.2:
+            if self._stands_off():
                 self._enter("walk")
-            elif left < 0.02:
+            elif np.abs(self._arms - self._wide).max() < 0.01:
+                self._take_over()
                 self._enter("reach")
         return np.zeros(3)
 
     def _go_on(self, phase: str) -> None:
         out_of_reach = max(hand.miss for hand in self._hands) > _LARGEST_MISS
-        self._enter("walk" if out_of_reach else phase)
+        self._enter("walk" if out_of_reach or self._stands_off(1.5) else phase)
 
     def _reach(self) -> Walking:
         if self._held(self._bring(self._beside(_BESIDE, self._grips()), 0.35 * self._style.pace) < 0.01):
@@ -165,19 +208,28 @@ class PushDemonstrator(Phased):
         return np.zeros(3)
 
     def _grip(self) -> Walking:
-        closed = np.concatenate([CLOSED_LEFT, CLOSED_RIGHT])
-        self._fingers = approach(self._fingers, closed, _FINGER_SPEED / self._world.policy_hz)
+        self._move_fingers(_CLOSED)
         self._bring(self._grips(), 0.15)
         if self._seconds() > _GRIP_SECONDS:
-            self._enter("drive")
+            self._short = 0.0
+            self._holding = self._held_arms()
+            self._enter("walk" if self._lost() else "drive")
         return np.zeros(3)
 
-    def _hold(self) -> None:
-        """Keep the hands where the grips are while the cart stands straight before the robot."""
+    def _held_arms(self) -> NDArray[np.float64]:
+        """Arms `(14,)` that hold the grips where they are while the cart stands straight before the robot [rad]."""
         x, y = self._world.data.qpos[:2]
-        height = GRIP_HEIGHT + 0.03 * self._style.side
-        held = np.array([[_BEHIND, GRIP_Y, height], [_BEHIND, -GRIP_Y, height]])
-        self._bring(on_floor((x, y), self._world.heading, held), _FOLLOW_SPEED)
+        held = np.array([[_BEHIND, side, self._grip_height] for side in (GRIP_Y, -GRIP_Y)])
+        goals = on_floor((x, y), self._world.heading, held)
+        return np.concatenate(
+            [
+                hand.joints_at(self._world, goal, rotation)
+                for hand, goal, rotation in zip(self._hands, goals, self._rotations(), strict=True)
+            ]
+        )
+
+    def _hold(self) -> None:
+        self._arms = approach(self._arms, self._holding, _STRAIGHTEN_SPEED / self._world.policy_hz)
 
     def _to_bay(self) -> tuple[NDArray[np.float64], float]:
         """What the cart still has to go `(2,)`, along the bay's heading and across it [m], and to turn [rad]."""
@@ -191,8 +243,10 @@ class PushDemonstrator(Phased):
         if along < _STOP_BEFORE:
             self._missed = 0.0
             self._enter("stop")
+        elif self._held(self._lost()):
+            self._enter("walk")
         steer = wrapped(turn + float(np.clip(_BEND_GAIN * across, -_STEEPEST, _STEEPEST)))
-        self._steer += (steer - self._steer) / (_STEADY_SECONDS * self._world.policy_hz)
+        self._steer += (steer - self._steer) / (_STRIDE_SECONDS * self._world.policy_hz)
         speed = np.clip(1.2 * along, _SLOWEST, _FASTEST * self._style.pace)
         return np.array([speed, 0.0, np.clip(_STEER_GAIN * self._steer, -_FASTEST_TURN, _FASTEST_TURN)])
 
@@ -211,5 +265,8 @@ class PushDemonstrator(Phased):
         self._hold()
         (along, _), turn = self._to_bay()
         if along > _PULL_TO or self._seconds() > _PULL_SECONDS:
+            self._steer = 0.0
             self._enter("drive")
+        elif self._held(self._lost()):
+            self._enter("walk")
         return np.array([_PULL_SPEED, 0.0, np.clip(turn, -0.3, 0.3)])

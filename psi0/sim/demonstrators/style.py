@@ -16,15 +16,20 @@ class Style:
         pause: factor on the moments of standing still.
         side: -1 to 1, from where within its range a hand comes, and how high it carries.
         lean: 0 to 1, how much the torso leans over while reaching.
+        stance: -1 to 1 each, how far ahead and to the side of the usual place, and how much turned, it stands.
     """
 
     pace: float = 1.0
     pause: float = 1.0
     side: float = 0.0
     lean: float = 0.5
+    stance: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 def draw_style(seed: int) -> Style:
     """The style of an episode; the same for the same seed."""
     random = np.random.default_rng([seed, _STREAM])
-    return Style(random.uniform(0.85, 1.15), random.uniform(0.7, 1.5), random.uniform(-1, 1), random.uniform(0, 1))
+    pace, pause = random.uniform(0.85, 1.15), random.uniform(0.7, 1.5)
+    side, lean = random.uniform(-1, 1), random.uniform(0, 1)
+    stance = (random.uniform(-1, 1), random.uniform(-1, 1), random.uniform(-1, 1))
+    return Style(pace, pause, side, lean, stance)

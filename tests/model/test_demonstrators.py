@@ -1,0 +1,97 @@
+"""Demonstrators show what a policy can learn: arms at rest while walking, a torso at rest while reaching, retries."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from psi0.params import Camera, Control
+from psi0.robot.layout import ActionPart
+from psi0.sim.demonstrators import make_demonstrator
+from psi0.sim.scene import quaternion_z
+from psi0.sim.world import World, make_world
+
+SEED = 600004
+SECOND = 10
+"""Control steps."""
+
+
+@pytest.fixture(scope="module")
+def worlds(robot_folder: Path) -> Iterator[Callable[[str], World]]:
+    made: dict[str, World] = {}
+
+    def get(task: str) -> World:
+        if task not in made:
+            made[task] = make_world(task, Control(), Camera(width=64, height=48), "L1", robot_folder, render=False)
+        return made[task]
+
+    yield get
+
+
+def begin(world: World, seed: int = SEED) -> Any:
+    demonstrator = make_demonstrator(world)
+    world.reset(seed)
+    demonstrator.reset(seed)
+    return demonstrator
+
+
+def step(world: World, demonstrator: Any) -> np.ndarray:
+    action: np.ndarray = demonstrator.act(world.observe())[0]
+    world.step(action)
+    return action
+
+
+def until(world: World, demonstrator: Any, phase: str) -> None:
+    """Go on to the first step of a phase."""
+    while demonstrator.phase != phase:
+        assert world.outcome is None, f"ended in {demonstrator.phase}"
+        step(world, demonstrator)
+
+
+@pytest.mark.parametrize("task", ["pick_can", "carry_place_can", "push_cart"])
+def test_the_arms_rest_while_it_walks(worlds: Callable[[str], World], task: str) -> None:
+    world = worlds(task)
+    demonstrator = begin(world)
+    walked, rested, last = 0, 0, np.zeros(14)
+    strides = 0
+    while world.outcome is None:
+        action = step(world, demonstrator)
+        strides = strides + 1 if np.linalg.norm(action[ActionPart.VELOCITY]) > 0.1 else 0
+        if strides > SECOND:
+            walked += 1
+            rested += bool(np.abs(action[ActionPart.ARMS] - last).max() < 1e-6)
+        last = action[ActionPart.ARMS]
+    assert walked >= SECOND // 2 and rested >= 0.8 * walked
+
+
+def test_the_torso_rests_while_a_carrying_robot_grasps_and_lets_go(worlds: Callable[[str], World]) -> None:
+    world = worlds("carry_place_can")
+    demonstrator = begin(world)
+    for first, phases in (("reach", ("reach", "grasp", "grip")), ("down", ("down", "release", "retreat"))):
+        until(world, demonstrator, first)
+        torso = []
+        while demonstrator.phase in phases:
+            torso.append(step(world, demonstrator)[ActionPart.TORSO])
+        assert len(torso) > SECOND and np.ptp(torso[:-1], axis=0).max() < 0.02
+
+
+def test_the_hand_rises_above_the_can_before_a_carrying_robot_steps_back(worlds: Callable[[str], World]) -> None:
+    world = worlds("carry_place_can")
+    demonstrator = begin(world)
+    until(world, demonstrator, "away")
+    hand, can = world.data.body("right_wrist_yaw_link").xpos, world.view.position("can")
+    assert hand[2] > can[2] + 0.1
+
+
+def test_a_cart_that_leaves_the_hands_is_taken_hold_of_again(worlds: Callable[[str], World]) -> None:
+    world = worlds("push_cart")
+    demonstrator = begin(world)
+    until(world, demonstrator, "drive")
+    cart, yaw = world.view.position("cart"), world.view.heading("cart")
+    world.view.place("cart", cart + np.array([0.3 * np.cos(yaw), 0.3 * np.sin(yaw), 0.0]), quaternion_z(yaw))
+    for _ in range(SECOND):
+        step(world, demonstrator)
+    assert demonstrator.phase == "walk"
+    until(world, demonstrator, "drive")
