@@ -95,3 +95,16 @@ def test_a_cart_that_leaves_the_hands_is_taken_hold_of_again(worlds: Callable[[s
         step(world, demonstrator)
     assert demonstrator.phase == "walk"
     until(world, demonstrator, "drive")
+
+
+@pytest.mark.parametrize("task", ["carry_place_can", "push_cart"])
+def test_it_does_not_always_stand_in_the_same_place(worlds: Callable[[str], World], task: str) -> None:
+    world = worlds(task)
+    beside = []
+    for seed in range(SEED, SEED + 8):
+        demonstrator = begin(world, seed)
+        until(world, demonstrator, "reach")
+        off = world.data.qpos[:2] - world.view.position(world.task.object_name)[:2]
+        yaw = world.view.heading("cart") if task == "push_cart" else 0.0
+        beside.append(off @ np.array([-np.sin(yaw), np.cos(yaw)]))
+    assert np.ptp(beside) > 0.06

@@ -22,6 +22,9 @@ _BEHIND = 0.34
 """From the pelvis to the grips while they are held [m]."""
 HELD_BEFORE = _BEHIND - GRIP_X
 """From the pelvis to the cart's middle while it is held [m]."""
+_STANCE_VARIES = 0.04, 0.08, 0.18
+"""How much where it stands behind the cart varies with style, ahead, aside and in its turn [m, m, rad]: a policy does
+not stand quite where it should either, and is to learn that the hands go where the grips are."""
 _HAND_YAW = 0.25
 _OUT, _BESIDE = np.array([0.12, 0.36, 0.0]), np.array([-0.06, 0.10, 0.0])
 _STAND_SECONDS, _GRIP_SECONDS, _LARGEST_MISS = 0.5, 0.75, 0.06
@@ -119,11 +122,13 @@ class PushDemonstrator(Phased):
         return bool(np.linalg.norm(ahead) > scale * _OFF_SPOT) or abs(turn) > scale * _TURNED
 
     def _error(self) -> tuple[NDArray[np.float64], float]:
+        """What is left to where it stands, in its style, behind the cart, or to a wrong place."""
         position, yaw = self._cart()
-        behind, turn = np.array([GRIP_X - _BEHIND, 0.0]), 0.0
+        ahead, aside, turn = np.array(self._style.stance) * _STANCE_VARIES
         if self._astray is not None:
             # Never nearer than it should stand: there is the cart.
-            behind, turn = behind + np.minimum(self._astray.offset, [0.0, np.inf]), self._astray.turn
+            (ahead, aside), turn = np.minimum(self._astray.offset, [0.0, np.inf]), self._astray.turn
+        behind = np.array([GRIP_X - _BEHIND + ahead, aside])
         return error_to(self._world, position + rotation_z(yaw)[:2, :2] @ behind, yaw + turn)
 
     # Phases
@@ -212,7 +217,7 @@ class PushDemonstrator(Phased):
         self._bring(self._grips(), 0.15)
         if self._seconds() > _GRIP_SECONDS:
             self._short = 0.0
-            self._holding = self._held_arms()
+            self._holding, self._steer = self._held_arms(), 0.0
             self._enter("walk" if self._lost() else "drive")
         return np.zeros(3)
 
