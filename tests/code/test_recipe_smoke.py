@@ -31,7 +31,7 @@ def workspace(checkout: Callable[[str], Path]) -> Iterator[tuple[Path, dict[str,
 
 def _recipe(folder: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flows.run", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=480)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def test_the_recipe_runs_to_an_honest_refusal(workspace: tuple[Path, dict[str, str]]) -> None:
