@@ -1,33 +1,19 @@
 """Demonstrators show what a policy can learn: arms at rest while walking, a torso at rest while reaching, retries."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from psi0.params import Camera, Control
 from psi0.robot.layout import ActionPart
 from psi0.sim.demonstrators import make_demonstrator
 from psi0.sim.scene import quaternion_z
-from psi0.sim.world import World, make_world
+from psi0.sim.world import World
 
 SEED = 600004
 SECOND = 10
 """Control steps."""
-
-
-@pytest.fixture(scope="module")
-def worlds(robot_folder: Path) -> Iterator[Callable[[str], World]]:
-    made: dict[str, World] = {}
-
-    def get(task: str) -> World:
-        if task not in made:
-            made[task] = make_world(task, Control(), Camera(width=64, height=48), "L1", robot_folder, render=False)
-        return made[task]
-
-    yield get
 
 
 def begin(world: World, seed: int = SEED) -> Any:

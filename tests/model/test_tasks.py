@@ -1,6 +1,6 @@
 """The tasks beside pick_can: their demonstrators do them, their predicates mean what they say, broken ones say so."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,24 +24,12 @@ from psi0.sim.tasks.carry_place_can import HEIGHTS, MARK_RADIUS
 from psi0.sim.tasks.pick_can import PickCan
 from psi0.sim.tasks.poses import Poses
 from psi0.sim.tasks.push_cart import NEAR
-from psi0.sim.world import World, make_world
+from psi0.sim.world import World
 
 CAMERA = Camera(width=64, height=48)
 NEW_TASKS = ("carry_place_can", "push_cart", "open_drawer")
 SECOND = 10
 """Control steps."""
-
-
-@pytest.fixture(scope="module")
-def worlds(robot_folder: Path) -> Iterator[Callable[[str], World]]:
-    made: dict[str, World] = {}
-
-    def get(task: str) -> World:
-        if task not in made:
-            made[task] = make_world(task, Control(), CAMERA, "L1", robot_folder, render=False)
-        return made[task]
-
-    yield get
 
 
 def act(world: World, policy: Policy) -> np.ndarray:
