@@ -6,6 +6,8 @@ from psi0.robot.physics import mujoco
 
 GRIP_X, GRIP_Y, GRIP_HEIGHT = -0.27, 0.20, 0.88
 """Where the cart's two upright grips are held, in its frame: x forward, y to the left, floor at 0 [m]."""
+LOAD_FRONT, LOAD_HALF_WIDTH, LOAD_TOP = 0.28, 0.17, 0.41
+"""The upper front edge of what the cart carries, in its frame [m]."""
 DRAWER_HEIGHT, HANDLE_OUT = 0.87, 0.065
 """Middle of the drawer above the floor; how far its handle stands out of the cabinet's front, which is x = 0 [m]."""
 CABINET_WIDTH, CABINET_TOP = 0.60, 1.05
@@ -32,7 +34,13 @@ def add_cart(spec: mujoco.MjSpec, name: str) -> None:
             type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[_CASTER_RADIUS, 0, 0], mass=0.3, rgba=_BLACK, friction=[0.8, 0, 0]
         )
     cart.add_geom(name=name, type=_BOX, pos=[0.05, 0, 0.13], size=[0.26, 0.23, 0.02], mass=5.0)
-    cart.add_geom(name=f"{name}_load", type=_BOX, pos=[0.10, 0, 0.28], size=[0.18, 0.17, 0.13], mass=3.0)
+    cart.add_geom(
+        name=f"{name}_load",
+        type=_BOX,
+        pos=[LOAD_FRONT - 0.18, 0, LOAD_TOP - 0.13],
+        size=[0.18, LOAD_HALF_WIDTH, 0.13],
+        mass=3.0,
+    )
     for side, y in (("left", GRIP_Y), ("right", -GRIP_Y)):
         cart.add_geom(
             name=f"{name}_grip_{side}",

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from psi0.robot.angles import wrapped
 from psi0.robot.layout import ActionPart
 from psi0.sim.demonstrators import make_demonstrator
 from psi0.sim.scene import quaternion_z
+from psi0.sim.tasks.base import HANDS
 from psi0.sim.world import World
 
 SEED = 600004
@@ -94,3 +96,34 @@ def test_it_does_not_always_stand_in_the_same_place(worlds: Callable[[str], Worl
         yaw = world.view.heading("cart") if task == "push_cart" else 0.0
         beside.append(off @ np.array([-np.sin(yaw), np.cos(yaw)]))
     assert np.ptp(beside) > 0.06
+
+
+def test_it_drives_off_slowly_with_the_cart_straight_before_it(worlds: Callable[[str], World]) -> None:
+    world = worlds("push_cart")
+    turned, fastest = [], []
+    for seed in range(SEED, SEED + 6):
+        demonstrator = begin(world, seed)
+        until(world, demonstrator, "drive")
+        turned.append(abs(wrapped(world.view.heading("cart") - world.heading)))
+        speeds = [step(world, demonstrator)[ActionPart.VELOCITY][0] for _ in range(2 * SECOND)]
+        assert np.diff(speeds).max() < 0.05 and speeds[0] < 0.35
+        fastest.append(max(speeds))
+    assert max(turned) < 0.12 and min(fastest) > 0.4
+
+
+def test_who_drives_with_one_hand_lets_go_and_takes_hold_again(worlds: Callable[[str], World]) -> None:
+    world = worlds("push_cart")
+    one_handed = 0
+    for seed in range(12):
+        demonstrator = begin(world)
+        demonstrator.misjudge(np.random.default_rng(seed))
+        while demonstrator.misjudging and world.outcome is None:
+            step(world, demonstrator)
+        hands = [world.view.touching("cart", (hand,)) for hand in HANDS]
+        if demonstrator.phase != "drive" or all(hands):
+            continue
+        one_handed += 1
+        until(world, demonstrator, "walk")
+        until(world, demonstrator, "drive")
+        assert all(world.view.touching("cart", (hand,)) for hand in HANDS)
+    assert one_handed

@@ -1,5 +1,7 @@
 """Walk up behind the cart, take both grips, steer it round the bend into the bay, stop."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,15 +29,20 @@ _STANCE_VARIES = 0.04, 0.08, 0.18
 not stand quite where it should either, and is to learn that the hands go where the grips are."""
 _HAND_YAW = 0.25
 _OUT, _BESIDE = np.array([0.12, 0.36, 0.0]), np.array([-0.06, 0.10, 0.0])
-_STAND_SECONDS, _GRIP_SECONDS, _LARGEST_MISS = 0.5, 0.75, 0.06
+_STAND_SECONDS, _GRIP_SECONDS, _STOP_SECONDS, _LARGEST_MISS = 0.5, 0.75, 1.0, 0.06
 _LOST = 0.09
 """A grip is not in the hand when it is farther from the grasp point than this [m]."""
 _OFF_SPOT, _TURNED = 0.10, 0.20
 """From where it stands so far off it does not reach, or, half as much again, does not take hold [m, rad]."""
+_ROOM, _SWING, _KEEPS_BACK = 0.06, 0.3, 0.25
+"""How far beside its place the raised hands pass the cart [m], how far aside a turn swings them [m/rad], and how far
+back it stays at most until they do [m]."""
 _BEND_GAIN, _STEEPEST, _STEER_GAIN = 2.5, 0.8, 2.2
 _STRIDE_SECONDS = 0.4
 """Over which it takes the mean of what it sees: it sways with every stride, and does not steer against that."""
 _FASTEST, _SLOWEST, _FASTEST_TURN = 0.55, 0.30, 0.75
+_STRAIGHT, _STRAIGHTEN_SECONDS = 0.03, 1.5
+"""It drives off once the arms hold the cart straight before it, to so much [rad], or after so long [s]."""
 _STOP_BEFORE, _DRIVE_AGAIN = 0.03, 0.10
 _OFF_LINE, _ASKEW = 0.13, 0.22
 """A cart that ends farther off, or turned further, is pulled back and steered in anew [m, rad]."""
@@ -44,14 +51,27 @@ _MISSED_BY = (0.12, 0.22)
 """How far off the line it drives in by mistake [m]."""
 _SHORT_BY = (0.07, 0.14)
 """How far short of the grips it closes its hands by mistake [m]."""
+_SLIPS_AFTER, _SLIPS_FOR, _OPENS_FOR = (0.0, 4.0), (0.6, 1.6), 0.5
+"""When into the drive a hand slips by mistake, how long it drives on so, and how long the hand is open [s]."""
+_OPENED = 0.3
+"""Arms that let go, and the feet, move once the fingers are told to be open to so much [rad]."""
 
 Pose = tuple[NDArray[np.float64], float]
 """Position on the floor `(2,)` [m] and yaw [rad]."""
 
 
+@dataclass(frozen=True)
+class Slip:
+    """A hand that slips off its grip while it drives: 0 is the left one; when, and for how long it drives on so [s]."""
+
+    hand: int
+    after: float
+    seconds: float
+
+
 class PushDemonstrator(Phased):
-    """Phases `raise, walk, stand, reach, grasp, grip, drive, stop`; back to `walk` when the grips turn out of reach or
-    are not in both hands, and from `stop` to `pull` when the cart stands askew.
+    """Phases `raise, walk, stand, reach, grasp, grip, straighten, drive, stop`; back to `walk` when the grips turn out
+    of reach or are not in both hands, and from `stop` to `pull` when the cart stands askew.
 
     It raises its hands, wide apart, before it walks: raised beside the cart they shove it.
 
@@ -73,22 +93,27 @@ class PushDemonstrator(Phased):
         self._wide, self._holding = self._arms, self._arms
         self._fingers = _OPEN.copy()
         self._missed, self._short = 0.0, 0.0
+        self._slip: Slip | None = None
         self._steer = 0.0
         self._begin("raise")
 
     def misjudge(self, random: np.random.Generator) -> None:
-        """Walk to a wrong place first, close the hands on nothing, or drive in beside the bay's line."""
+        """Walk to a wrong place first, close the hands on nothing, let a hand slip, or drive in beside the bay."""
         if random.random() < ASTRAY_SHARE:
             self._astray = draw_astray(random)
-        elif random.random() < 0.5:
+            return
+        mistake = random.choice(("short", "slip", "missed"))
+        if mistake == "short":
             self._short = random.uniform(*_SHORT_BY)
+        elif mistake == "slip":
+            self._slip = Slip(int(random.integers(2)), random.uniform(*_SLIPS_AFTER), random.uniform(*_SLIPS_FOR))
         else:
             self._missed = random.choice((-1.0, 1.0)) * random.uniform(*_MISSED_BY)
 
     @property
     def misjudging(self) -> bool:
         """Whether the mistake is still being made."""
-        return super().misjudging or self._missed != 0.0 or self._short != 0.0
+        return super().misjudging or self._missed != 0.0 or self._short != 0.0 or self._slip is not None
 
     # Where things are
 
@@ -179,11 +204,20 @@ class PushDemonstrator(Phased):
     def _keep_out(self) -> None:
         """As raised, the arms at rest: a policy cannot foresee how the torso sways, nor what would balance that."""
         self._move_fingers(_OPEN)
-        self._arms = approach(self._arms, self._wide, _ARM_SPEED / self._world.policy_hz)
+        if self._let_go():
+            self._arms = approach(self._arms, self._wide, _ARM_SPEED / self._world.policy_hz)
+
+    def _let_go(self) -> bool:
+        """Whether the fingers are told to be open."""
+        return bool(np.abs(self._fingers - _OPEN).max() < _OPENED)
 
     def _walk(self) -> Walking:
         self._keep_out()
+        if not self._let_go():
+            return np.zeros(3)
         ahead, turn = self._error()
+        beside = max(0.0, abs(ahead[1]) + _SWING * abs(turn) - _ROOM)
+        ahead[0] -= min(beside, _KEEPS_BACK)
         if self._held(abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.05 and abs(turn) < 0.12):
             self._arrive("stand")
         return walking_velocity(ahead, turn)
@@ -216,10 +250,20 @@ class PushDemonstrator(Phased):
         self._move_fingers(_CLOSED)
         self._bring(self._grips(), 0.15)
         if self._seconds() > _GRIP_SECONDS:
-            self._short = 0.0
-            self._holding, self._steer = self._held_arms(), 0.0
-            self._enter("walk" if self._lost() else "drive")
+            self._holding, self._short = self._held_arms(), 0.0
+            self._enter("walk" if self._lost() else "straighten")
         return np.zeros(3)
+
+    def _straighten(self) -> Walking:
+        """Turn the cart straight before the robot, still standing."""
+        self._hold()
+        if np.abs(self._arms - self._holding).max() < _STRAIGHT or self._seconds() > _STRAIGHTEN_SECONDS:
+            self._drive_off()
+        return np.zeros(3)
+
+    def _drive_off(self) -> None:
+        self._steer = 0.0
+        self._enter("drive")
 
     def _held_arms(self) -> NDArray[np.float64]:
         """Arms `(14,)` that hold the grips where they are while the cart stands straight before the robot [rad]."""
@@ -234,6 +278,7 @@ class PushDemonstrator(Phased):
         )
 
     def _hold(self) -> None:
+        """Bring the arms to where they hold the cart straight before the robot, slowly, and keep them there."""
         self._arms = approach(self._arms, self._holding, _STRAIGHTEN_SPEED / self._world.policy_hz)
 
     def _to_bay(self) -> tuple[NDArray[np.float64], float]:
@@ -246,8 +291,10 @@ class PushDemonstrator(Phased):
         (along, across), turn = self._to_bay()
         across += self._missed
         if along < _STOP_BEFORE:
-            self._missed = 0.0
+            self._missed, self._slip = 0.0, None
             self._enter("stop")
+        elif self._slip is not None:
+            self._let_slip(self._slip)
         elif self._held(self._lost()):
             self._enter("walk")
         steer = wrapped(turn + float(np.clip(_BEND_GAIN * across, -_STEEPEST, _STEEPEST)))
@@ -255,14 +302,25 @@ class PushDemonstrator(Phased):
         speed = np.clip(1.2 * along, _SLOWEST, _FASTEST * self._style.pace)
         return np.array([speed, 0.0, np.clip(_STEER_GAIN * self._steer, -_FASTEST_TURN, _FASTEST_TURN)])
 
+    def _let_slip(self, slip: Slip) -> None:
+        """When it is time a hand opens and comes off the grip; it drives on so, whatever becomes of the cart."""
+        seconds = self._seconds() - slip.after
+        if seconds > 0.0:
+            hand, rate = slice(7 * slip.hand, 7 * slip.hand + 7), self._world.policy_hz
+            fingers = _OPEN if seconds < _OPENS_FOR else _CLOSED
+            self._fingers[hand] = approach(self._fingers[hand], fingers[hand], _FINGER_SPEED / rate)
+            self._arms[hand] = approach(self._arms[hand], self._wide[hand], 2 * _STRAIGHTEN_SPEED / rate)
+        if seconds > slip.seconds:
+            self._slip = None
+
     def _stop(self) -> Walking:
         self._hold()
         (along, across), turn = self._to_bay()
-        if self._seconds() > _STAND_SECONDS:
+        if self._seconds() > _STOP_SECONDS:
             if abs(across) > _OFF_LINE or abs(turn) > _ASKEW or along < -_DRIVE_AGAIN:
                 self._enter("pull")
             elif along > _DRIVE_AGAIN:
-                self._enter("drive")
+                self._drive_off()
         return np.zeros(3)
 
     def _pull(self) -> Walking:
@@ -270,8 +328,7 @@ class PushDemonstrator(Phased):
         self._hold()
         (along, _), turn = self._to_bay()
         if along > _PULL_TO or self._seconds() > _PULL_SECONDS:
-            self._steer = 0.0
-            self._enter("drive")
+            self._drive_off()
         elif self._held(self._lost()):
             self._enter("walk")
         return np.array([_PULL_SPEED, 0.0, np.clip(turn, -0.3, 0.3)])

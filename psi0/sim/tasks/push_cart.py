@@ -14,6 +14,9 @@ from psi0.sim.furniture import (
     GRIP_HEIGHT,
     GRIP_X,
     GRIP_Y,
+    LOAD_FRONT,
+    LOAD_HALF_WIDTH,
+    LOAD_TOP,
     add_bay,
     add_cart,
     on_floor,
@@ -38,7 +41,14 @@ _AHEAD, _BEND = sum(AHEAD) / 2, sum(BEND) / 2
 _AT_REST, _HALF = 0.05, 0.5
 _BYSTANDERS = {"carton": ("box", (0.15, 0.20, 0.20)), "barrel": ("cylinder", (0.15, 0.15, 0.30))}
 _GREEN: Color = ((0.33, 0.42), (0.75, 1.0), (0.5, 0.8))
-_GRIPS = np.array([[GRIP_X, GRIP_Y, GRIP_HEIGHT], [GRIP_X, -GRIP_Y, GRIP_HEIGHT]])
+_ON_CART = np.array(
+    [
+        [GRIP_X, GRIP_Y, GRIP_HEIGHT],
+        [GRIP_X, -GRIP_Y, GRIP_HEIGHT],
+        [LOAD_FRONT, LOAD_HALF_WIDTH, LOAD_TOP],
+        [LOAD_FRONT, -LOAD_HALF_WIDTH, LOAD_TOP],
+    ]
+)
 _BAY_FRONT = np.array([[-BAY_HALF_LENGTH, y, 0.0] for y in (BAY_HALF_WIDTH, -BAY_HALF_WIDTH)])
 
 
@@ -58,7 +68,7 @@ class PushCart(Task):
     average_mark = ((sum(CART_X) / 2 + _AHEAD, _AHEAD * math.tan(_BEND / 2)), _BEND)
     """Where the bay is on average when it lies to the left: position [m] and yaw [rad]."""
     average_start = Start(sum(ROBOT_X) / 2, sum(ROBOT_Y) / 2, sum(ROBOT_YAW) / 2)
-    key_point_names = ("grip_left", "grip_right", "mark", "bay_left", "bay_right")
+    key_point_names = ("grip_left", "grip_right", "mark", "bay_left", "bay_right", "load_left", "load_right")
     side_view = ((2.60, -3.90, 2.30), (0.95, 0.10, 0.45))
     colors: ClassVar[dict[str, Color]] = {
         "mark": _GREEN,
@@ -92,11 +102,12 @@ class PushCart(Task):
         return view.upright("cart") > 0.999 and view.speed("cart") < 0.02 and not view.touching("cart", HANDS)
 
     def key_points(self, view: View) -> NDArray[np.float64]:
-        """The two grips, the bay's middle and its two corners on the cart's side `(5, 3)` [m]."""
+        """The two grips, the bay's middle, its two corners on the cart's side, and the load's upper front corners, that
+        tell how the cart is turned `(7, 3)` [m]."""
         cart, mark = view.position("cart"), view.position("mark")
-        grips = on_floor((cart[0], cart[1]), view.heading("cart"), _GRIPS)
+        on_cart = on_floor((cart[0], cart[1]), view.heading("cart"), _ON_CART)
         corners = on_floor((mark[0], mark[1]), view.heading("mark"), _BAY_FRONT)
-        return np.concatenate([grips, mark[None], corners])
+        return np.concatenate([on_cart[:2], mark[None], corners, on_cart[2:]])
 
     def update(self, view: View, progress: Progress, seconds: float) -> None:
         """Note touch and the way made with both hands; end with success after one second in the bay."""
