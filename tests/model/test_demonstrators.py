@@ -98,17 +98,15 @@ def test_it_does_not_always_stand_in_the_same_place(worlds: Callable[[str], Worl
     assert np.ptp(beside) > 0.06
 
 
-def test_it_drives_off_slowly_with_the_cart_straight_before_it(worlds: Callable[[str], World]) -> None:
+def test_it_drives_off_with_the_cart_straight_before_it(worlds: Callable[[str], World]) -> None:
     world = worlds("push_cart")
-    turned, fastest = [], []
+    turned = []
     for seed in range(SEED, SEED + 6):
         demonstrator = begin(world, seed)
         until(world, demonstrator, "drive")
         turned.append(abs(wrapped(world.view.heading("cart") - world.heading)))
-        speeds = [step(world, demonstrator)[ActionPart.VELOCITY][0] for _ in range(2 * SECOND)]
-        assert np.diff(speeds).max() < 0.05 and speeds[0] < 0.35
-        fastest.append(max(speeds))
-    assert max(turned) < 0.12 and min(fastest) > 0.4
+        assert all(world.view.touching("cart", (hand,)) for hand in HANDS)
+    assert max(turned) < 0.12
 
 
 def test_who_drives_with_one_hand_lets_go_and_takes_hold_again(worlds: Callable[[str], World]) -> None:
@@ -127,3 +125,19 @@ def test_who_drives_with_one_hand_lets_go_and_takes_hold_again(worlds: Callable[
         until(world, demonstrator, "drive")
         assert all(world.view.touching("cart", (hand,)) for hand in HANDS)
     assert one_handed
+
+
+def test_who_stands_beside_the_cart_steps_back_and_does_not_shove_it(worlds: Callable[[str], World]) -> None:
+    world = worlds("push_cart")
+    for side in (-0.3, 0.3):
+        demonstrator = begin(world)
+        until(world, demonstrator, "stand")
+        yaw, stood = world.view.heading("cart"), world.data.qpos[:2].copy()
+        cart = world.view.position("cart") + side * np.array([-np.sin(yaw), np.cos(yaw), 0.0])
+        world.view.place("cart", cart, quaternion_z(yaw))
+        back = []
+        while demonstrator.phase != "reach":
+            step(world, demonstrator)
+            back.append((stood - world.data.qpos[:2]) @ np.array([np.cos(yaw), np.sin(yaw)]))
+        assert max(back) > 0.08
+        assert np.linalg.norm(world.view.position("cart") - cart) < 0.03
