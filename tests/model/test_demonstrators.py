@@ -11,6 +11,7 @@ from psi0.robot.layout import ActionPart
 from psi0.sim.demonstrators import make_demonstrator
 from psi0.sim.scene import quaternion_z
 from psi0.sim.tasks.base import HANDS
+from psi0.sim.tasks.carry_place_can import MARK_RADIUS
 from psi0.sim.world import World
 
 SEED = 600004
@@ -141,3 +142,21 @@ def test_who_stands_beside_the_cart_steps_back_and_does_not_shove_it(worlds: Cal
             back.append((stood - world.data.qpos[:2]) @ np.array([np.cos(yaw), np.sin(yaw)]))
         assert max(back) > 0.08
         assert np.linalg.norm(world.view.position("cart") - cart) < 0.03
+
+
+def test_a_can_set_down_beside_the_mark_is_taken_again(worlds: Callable[[str], World]) -> None:
+    world = worlds("carry_place_can")
+    beside, mended = 0, 0
+    for seed in range(10):
+        demonstrator = begin(world, SEED + seed)
+        demonstrator.misjudge(np.random.default_rng(seed))
+        while demonstrator.misjudging and world.outcome is None:
+            step(world, demonstrator)
+        off = world.view.position("can") - world.view.position("mark")
+        if demonstrator.phase != "retreat" or np.linalg.norm(off[:2]) < MARK_RADIUS:
+            continue
+        beside += 1
+        while world.outcome is None:
+            step(world, demonstrator)
+        mended += world.outcome.success
+    assert mended > beside / 2

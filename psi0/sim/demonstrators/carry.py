@@ -12,7 +12,7 @@ from psi0.sim.demonstrators.astray import Astray, draw_astray
 from psi0.sim.demonstrators.motion import error_to, walking_velocity
 from psi0.sim.demonstrators.phases import Walking
 from psi0.sim.demonstrators.pick import PickDemonstrator, PickPlan
-from psi0.sim.tasks.carry_place_can import CAN_HALF_HEIGHT
+from psi0.sim.tasks.carry_place_can import CAN_HALF_HEIGHT, MARK_RADIUS
 from psi0.sim.world import World
 
 _CARRIED = np.array([0.30, -0.17])
@@ -31,15 +31,18 @@ _ROLL_PER_METER = 0.6
 _NEAR_ENOUGH = 0.11
 """How far from where it meant to stand it sets down, the first time [m]; each stop more, as it may not get nearer."""
 _PLACING = ("over", "down", "release", "retreat")
-_WITH_THE_CAN = 0.5
-"""How many of its mistakes are to carry the can to a wrong place."""
+_PLACE_ASIDE, _PLACE_STANCE_VARIES = 0.12, (0.04, 0.11, 0.15)
+"""How far to the side of the mark it stands [m], and as `PickPlan.stance_varies`, where it sets down: strafing with the
+can a policy stops early, and is to reach over from there [m, m, rad]."""
+_BESIDE_MARK, _NOT_OFF_THE_EDGE = (0.08, 0.14), 0.6 * np.pi
+"""How far beside the mark it sets the can down by mistake [m], and at what angle from straight ahead at most [rad]."""
 
 
 class CarryDemonstrator(PickDemonstrator):
     """Phases of the pick, then `lift, carry, hold, over, down, release, retreat, clear, away`.
 
     It squats a little before lower tables and leans over while it reaches. When the can did not come along it opens
-    the hand and begins anew.
+    the hand and begins anew, as when it stepped back and sees the can stand beside the mark.
     """
 
     leaning: ClassVar[tuple[str, ...]] = ("raise", *PickDemonstrator.leaning, *_PLACING)
@@ -62,18 +65,23 @@ class CarryDemonstrator(PickDemonstrator):
         self._stops = 0
         self._leaned: NDArray[np.float64] | None = None
         self._carries_astray: Astray | None = None
+        self._beside_mark = np.zeros(3)
 
     def misjudge(self, random: np.random.Generator) -> None:
-        """As when picking, or carry the can to a wrong place first."""
-        if random.random() < _WITH_THE_CAN:
+        """As when picking, or carry the can to a wrong place first, or set it down beside the mark."""
+        mistake = random.choice(("carry", "place", "pick"))
+        if mistake == "carry":
             self._carries_astray = draw_astray(random)
+        elif mistake == "place":
+            angle = random.uniform(-_NOT_OFF_THE_EDGE, _NOT_OFF_THE_EDGE)
+            self._beside_mark = random.uniform(*_BESIDE_MARK) * np.array([np.cos(angle), np.sin(angle), 0.0])
         else:
             super().misjudge(random)
 
     @property
     def misjudging(self) -> bool:
         """Whether the mistake is still being made."""
-        return self._carries_astray is not None or super().misjudging
+        return self._carries_astray is not None or bool(self._beside_mark.any()) or super().misjudging
 
     def _styled(self) -> PickPlan:
         """As usual, but over the table that is there."""
@@ -97,7 +105,7 @@ class CarryDemonstrator(PickDemonstrator):
 
     def _place_spot(self) -> NDArray[np.float64]:
         goal, plan = self._frame.local(self._mark()), self._plan
-        spot = [min(goal[0] + plan.stance[0], plan.nearest_to_table), goal[1] + plan.stance[1], 0.0]
+        spot = [min(goal[0] + plan.stance[0], plan.nearest_to_table), goal[1] + _PLACE_ASIDE, 0.0]
         return self._frame.point(np.array(spot))[:2]
 
     def _carry_point(self) -> NDArray[np.float64]:
@@ -128,6 +136,7 @@ class CarryDemonstrator(PickDemonstrator):
     def _lift(self) -> Walking:
         left = self._bring(self._carry_point(), 0.25 * self._style.pace)
         if self._held(left < 0.02):
+            self._stops = 0
             self._enter("walk" if self._lost() else "carry")
         return np.zeros(3)
 
@@ -135,7 +144,7 @@ class CarryDemonstrator(PickDemonstrator):
         if self._lost():
             self._enter("walk")
             return np.zeros(3)
-        ahead, turn = self._error_to(self._place_spot(), self._carries_astray)
+        ahead, turn = self._error_to(self._place_spot(), self._carries_astray, _PLACE_STANCE_VARIES)
         if self._held(abs(ahead[0]) < 0.06 and abs(ahead[1]) < 0.06 and abs(turn) < 0.15):
             self._enter("hold" if self._carries_astray is None else "carry")
             self._carries_astray = None
@@ -145,7 +154,7 @@ class CarryDemonstrator(PickDemonstrator):
         if self._lost():
             self._enter("walk")
         elif self._seconds() > self._plan.stand_seconds:
-            ahead, turn = self._error_to(self._place_spot(), None)
+            ahead, turn = self._error_to(self._place_spot(), None, _PLACE_STANCE_VARIES)
             self._stops += 1
             if np.linalg.norm(ahead) > _NEAR_ENOUGH * self._stops or abs(turn) > 0.2:
                 self._enter("carry")
@@ -157,7 +166,7 @@ class CarryDemonstrator(PickDemonstrator):
 
     def _set_down_goal(self) -> NDArray[np.float64]:
         stands = self._mark() + np.array([0.0, 0.0, CAN_HALF_HEIGHT + _SET_DOWN_RISE])
-        return stands - self._grasped_off
+        return stands + self._beside_mark - self._grasped_off
 
     def _over(self) -> Walking:
         goal = self._set_down_goal()
@@ -175,6 +184,7 @@ class CarryDemonstrator(PickDemonstrator):
         self._open()
         self._bring(self._hand.point, 0.1)
         if self._seconds() > _RELEASE_SECONDS:
+            self._beside_mark = np.zeros(3)
             self._retreat_goal = self._hand.point + self._hand_rotation() @ _RETREAT
             self._enter("retreat")
         return np.zeros(3)
@@ -199,4 +209,14 @@ class CarryDemonstrator(PickDemonstrator):
         self._close()
         away = self._frame.local(np.array([*self._world.data.qpos[:2], 0.0]))
         ahead, turn = error_to(self._world, self._frame.point(np.array([_AWAY_TO, away[1], 0.0]))[:2], self._frame.yaw)
-        return walking_velocity(ahead, turn) if ahead[0] < -0.03 else np.zeros(3)
+        if ahead[0] < -0.03:
+            return walking_velocity(ahead, turn)
+        if self._held(self._off_mark()):
+            self._enter("walk")
+        return np.zeros(3)
+
+    def _off_mark(self) -> bool:
+        """Whether the can stands, but not on the mark."""
+        view = self._world.view
+        off = np.linalg.norm((view.position("can") - view.position("mark"))[:2])
+        return bool(off > MARK_RADIUS) and view.upright("can") > 0.95

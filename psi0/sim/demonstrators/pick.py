@@ -166,11 +166,13 @@ class PickDemonstrator(Phased):
         return rotation_z(self._frame.yaw + self._plan.hand_yaw)
 
     def _error(self) -> tuple[NDArray[np.float64], float]:
-        return self._error_to(self._spot(), self._astray)
+        return self._error_to(self._spot(), self._astray, self._plan.stance_varies)
 
-    def _error_to(self, spot: NDArray[np.float64], astray: Astray | None) -> tuple[NDArray[np.float64], float]:
+    def _error_to(
+        self, spot: NDArray[np.float64], astray: Astray | None, varies: tuple[float, float, float]
+    ) -> tuple[NDArray[np.float64], float]:
         """What is left to a spot `(2,)` and the table's heading as it stands in its style, or to a wrong place."""
-        ahead, aside, turn = np.array(self._style.stance) * self._plan.stance_varies
+        ahead, aside, turn = np.array(self._style.stance) * varies
         if astray is not None:
             (ahead, aside), turn = astray.offset, astray.turn
         there = self._frame.local(np.array([*spot, 0.0])) + np.array([ahead, aside, 0.0])
