@@ -142,7 +142,7 @@ class Demonstrations(RawDataset):
         1.0, ge=0, description="Scale of the disturbance injected into execution (DART), labels stay clean"
     )
     recoveries: Share = Field(
-        0.3, description="Share of episodes that begin after a mistake (a hand closed on nothing, a wrong place)"
+        0.5, description="Share of episodes that begin after a mistake (a hand closed on nothing, a wrong place)"
     )
 
 
