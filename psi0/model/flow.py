@@ -35,6 +35,7 @@ def flow_loss(
     *,
     action_mask: Tensor | None = None,
     max_delay: int = 0,
+    promised: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> FlowLoss:
     """Loss on one batch.
@@ -48,6 +49,7 @@ def flow_loss(
         action_mask: bool or float, broadcastable to `actions`; 0 where a number does not count (padded dimension,
             step past the end of an episode). None: all count.
         max_delay: clean prefixes of 0 to `max_delay - 1` steps; 0 turns RTC off.
+        promised: what stands in clean prefixes, of the shape of `actions`; None: the actions themselves.
         generator: source of noise, noise levels and delays.
     """
     batch, horizon = actions.shape[:2]
@@ -62,6 +64,8 @@ def flow_loss(
         time = time * late
         weight = weight * late[..., None]
     noisy = torch.addcmul(actions, time[..., None], target)
+    if late is not None and promised is not None:
+        noisy = torch.where(late[..., None], noisy, promised)
     velocity = expert.velocity(noisy, level, context, context_mask, state, late)
     squared = (velocity - target).square() * weight
     sums, counts = squared.sum(dim=(1, 2)), weight.sum(dim=(1, 2))

@@ -24,6 +24,7 @@ from psi0.model.policy_folder import PolicyConfig, PolicyFolder, save_policy
 from psi0.model.system1 import ActionExpert
 from psi0.model.system2 import System2, System2Output
 from psi0.model.tokenizer_folder import Tokenizers
+from psi0.robot.layout import ActionPart
 from psi0.settings import settings
 from psi0.train import sampler
 from psi0.train.chunks import ChunkSamples
@@ -46,11 +47,18 @@ class FlowObjective(nn.Module):
     """Flow-matching loss of the expert on System-2's hidden states, plus the key-point loss."""
 
     def __init__(
-        self, system2: System2, system1: ActionExpert, max_delay: int, key_point_loss: float, frozen: bool
+        self,
+        system2: System2,
+        system1: ActionExpert,
+        max_delay: int,
+        key_point_loss: float,
+        frozen: bool,
+        foreign_velocity: float = 0.0,
     ) -> None:
         super().__init__()
         self.system2, self.system1 = system2, system1
         self.max_delay, self.key_point_loss, self.frozen = max_delay, key_point_loss, frozen
+        self.foreign_velocity = foreign_velocity
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """`loss`, `per_sample`, `flow_loss`, and `key_point_loss` (Huber, standardised) where there are key points."""
@@ -64,6 +72,7 @@ class FlowObjective(nn.Module):
             batch["state"],
             action_mask=batch["action_mask"],
             max_delay=self.max_delay,
+            promised=self.promised(batch["actions"], generator),
             generator=generator,
         )
         answer = {"loss": flow.loss, "per_sample": flow.per_sample, "flow_loss": flow.loss}
@@ -73,6 +82,21 @@ class FlowObjective(nn.Module):
             answer["loss"] = flow.loss + self.key_point_loss * points
             answer["key_point_loss"] = points
         return answer
+
+    def promised(self, actions: Tensor, generator: torch.Generator) -> Tensor | None:
+        """What clean prefixes hold: some samples the walking velocity of another one, where that is asked for.
+
+        Who shows a task hardly ever stands where it should walk, so going on as before predicts its velocity better
+        than any picture, and a policy that learned this stands still wherever it stood once (copycat problem; de Haan
+        et al., Causal Confusion in Imitation Learning, arXiv 1905.11979).
+        """
+        if not self.foreign_velocity:
+            return None
+        foreign = torch.rand(len(actions), 1, 1, generator=generator, device=actions.device) < self.foreign_velocity
+        mixed = actions.clone()
+        velocity = mixed[..., ActionPart.VELOCITY]
+        mixed[..., ActionPart.VELOCITY] = torch.where(foreign, velocity.roll(1, 0), velocity)
+        return mixed
 
     def see(self, batch: Batch) -> System2Output:
         """System-2's answer to a batch, whose hidden states may be known already."""
@@ -234,7 +258,12 @@ class Finetuning(FlowRecipe):
         self.euler_steps = everything.system1.euler_steps
         nothing_learns = not any(value.requires_grad for value in self.system2.parameters())
         self.objective = FlowObjective(
-            self.system2, self.system1, own.max_delay, own.key_point_loss, frozen=nothing_learns
+            self.system2,
+            self.system1,
+            own.max_delay,
+            own.key_point_loss,
+            frozen=nothing_learns,
+            foreign_velocity=own.foreign_velocity,
         )
         if own.precision == BFLOAT16_LINEAR:
             use_bfloat16_products(self.objective)
