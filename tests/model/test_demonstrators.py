@@ -138,6 +138,7 @@ def test_who_stands_beside_the_cart_steps_back_and_does_not_shove_it(worlds: Cal
         world.view.place("cart", cart, quaternion_z(yaw))
         back = []
         while demonstrator.phase != "reach":
+            assert world.outcome is None, f"ended in {demonstrator.phase}"
             step(world, demonstrator)
             back.append((stood - world.data.qpos[:2]) @ np.array([np.cos(yaw), np.sin(yaw)]))
         assert max(back) > 0.08
