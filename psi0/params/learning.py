@@ -265,7 +265,7 @@ class Finetune(ChunkTraining):
         4, description="Training-time RTC: clean prefix of 0 to max_delay-1 steps; 0 turns it off"
     )
     foreign_velocity: Share = Field(
-        0.0, description="Share of samples whose clean prefix walks as another sample does, so that what is seen counts"
+        0.5, description="Share of samples whose clean prefix walks as another sample does, so that what is seen counts"
     )
     state_noise: float = Field(0.02, ge=0, description="Noise on the normalised state")
     minimum_range: float = Field(

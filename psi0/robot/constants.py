@@ -100,7 +100,7 @@ COMMAND_LIMITS = {
     "target_yaw": (-3.15, 3.15),
 }
 """What System-0 may be asked for. Walking holds at a height of 0.71 m and above; torso pitch works while standing."""
-STANDING_DEAD_ZONE = 0.05
+STANDING_DEAD_ZONE = 0.12
 """Velocity commands all below this mean standing [m/s, rad/s]."""
 
 HEAD_CAMERA_POSITION = (0.0576235, 0.01753, 0.42987)

@@ -145,10 +145,11 @@ class CarryDemonstrator(PickDemonstrator):
             self._enter("walk")
             return np.zeros(3)
         ahead, turn = self._error_to(self._place_spot(), self._carries_astray, _PLACE_STANCE_VARIES)
-        if self._held(abs(ahead[0]) < 0.06 and abs(ahead[1]) < 0.06 and abs(turn) < 0.15):
+        there = abs(ahead[0]) < 0.06 and abs(ahead[1]) < 0.06 and abs(turn) < 0.15
+        if there:
             self._enter("hold" if self._carries_astray is None else "carry")
             self._carries_astray = None
-        return walking_velocity(ahead, turn)
+        return np.zeros(3) if there else walking_velocity(ahead, turn)
 
     def _hold(self) -> Walking:
         if self._lost():

@@ -16,6 +16,9 @@ from psi0.sim.world import World
 _UPRIGHT = np.zeros(3)
 _FASTEST_JOINT = 3.0
 """Largest commanded arm-joint speed [rad/s]."""
+_LEAST_SPEED, _LEAST_TURN = 0.3, 0.3
+"""It walks at least so fast or turns at least so fast, or it stands [m/s, rad/s]: System-0 treads on the spot at less,
+and a policy in doubt between the two is to command one of them."""
 
 
 def approach(value: NDArray[np.float64], goal: NDArray[np.float64], most: float) -> NDArray[np.float64]:
@@ -55,18 +58,20 @@ def error_to(world: World, spot: NDArray[np.float64], yaw: float = 0.0) -> tuple
 
 
 def walking_velocity(ahead: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
-    """Velocity command `(3,)` that closes a position and heading error.
+    """Velocity command `(3,)` that closes a position and heading error, never so small that it leads nowhere.
 
     System-0 hardly walks backwards and sideways at small commands, so those are asked for with more.
     """
     backwards_extra = -0.1 if ahead[0] < -0.03 else 0.0
-    return np.array(
+    velocity = np.array(
         [
             np.clip(1.6 * ahead[0] + backwards_extra, -0.6, 0.4),
             np.clip(2.2 * ahead[1], -0.6, 0.6),
             np.clip(1.6 * turn, -0.6, 0.6),
         ]
     )
+    share = max(np.hypot(velocity[0], velocity[1]) / _LEAST_SPEED, abs(velocity[2]) / _LEAST_TURN)
+    return velocity / share if 0.0 < share < 1.0 else velocity
 
 
 @dataclass(frozen=True)

@@ -222,9 +222,10 @@ class PickDemonstrator(Phased):
     def _walk(self) -> Walking:
         self._get_ready()
         ahead, turn = self._error()
-        if self._held(abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.06 and abs(turn) < 0.12):
+        there = abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.06 and abs(turn) < 0.12
+        if there:
             self._arrive("stand")
-        return walking_velocity(ahead, turn)
+        return np.zeros(3) if there else walking_velocity(ahead, turn)
 
     def _stand(self) -> Walking:
         self._get_ready()

@@ -218,9 +218,10 @@ class PushDemonstrator(Phased):
         ahead, turn = self._error()
         beside = max(0.0, abs(ahead[1]) + _SWING * abs(turn) - _ROOM)
         ahead[0] -= min(beside, _KEEPS_BACK)
-        if self._held(abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.05 and abs(turn) < 0.12):
+        there = abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.05 and abs(turn) < 0.12
+        if there:
             self._arrive("stand")
-        return walking_velocity(ahead, turn)
+        return np.zeros(3) if there else walking_velocity(ahead, turn)
 
     def _stand(self) -> Walking:
         self._keep_out()
