@@ -12,7 +12,7 @@ from psi0.sim.demonstrators.astray import Astray, draw_astray
 from psi0.sim.demonstrators.motion import error_to, walking_velocity
 from psi0.sim.demonstrators.phases import Walking
 from psi0.sim.demonstrators.pick import PickDemonstrator, PickPlan
-from psi0.sim.tasks.carry_place_can import CAN_HALF_HEIGHT, MARK_RADIUS
+from psi0.sim.tasks.carry_place_can import CAN_HALF_HEIGHT, UPRIGHT, is_on_mark
 from psi0.sim.world import World
 
 _CARRIED = np.array([0.30, -0.17])
@@ -104,9 +104,7 @@ class CarryDemonstrator(PickDemonstrator):
         return self._world.view.position("mark")
 
     def _place_spot(self) -> NDArray[np.float64]:
-        goal, plan = self._frame.local(self._mark()), self._plan
-        spot = [min(goal[0] + plan.stance[0], plan.nearest_to_table), goal[1] + _PLACE_ASIDE, 0.0]
-        return self._frame.point(np.array(spot))[:2]
+        return self._spot_before(self._mark(), (self._plan.stance[0], _PLACE_ASIDE))
 
     def _carry_point(self) -> NDArray[np.float64]:
         world = self._world
@@ -212,12 +210,7 @@ class CarryDemonstrator(PickDemonstrator):
         ahead, turn = error_to(self._world, self._frame.point(np.array([_AWAY_TO, away[1], 0.0]))[:2], self._frame.yaw)
         if ahead[0] < -0.03:
             return walking_velocity(ahead, turn)
-        if self._held(self._off_mark()):
+        view = self._world.view
+        if self._held(view.upright("can") > UPRIGHT and not is_on_mark(view)):
             self._enter("walk")
         return np.zeros(3)
-
-    def _off_mark(self) -> bool:
-        """Whether the can stands, but not on the mark."""
-        view = self._world.view
-        off = np.linalg.norm((view.position("can") - view.position("mark"))[:2])
-        return bool(off > MARK_RADIUS) and view.upright("can") > 0.95

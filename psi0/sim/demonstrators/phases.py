@@ -6,9 +6,13 @@ from numpy.typing import NDArray
 from psi0.robot.angles import wrapped
 from psi0.robot.constants import STANDING_DEAD_ZONE
 from psi0.sim.demonstrators.astray import Astray
+from psi0.sim.demonstrators.motion import walking_velocity
 from psi0.sim.world import World
 
 STEADY_SECONDS = 0.2
+_THERE, _NEARER = np.array([0.05, 0.06, 0.12]), 0.5
+"""It stops so near to where it means to stand, ahead, aside and in its turn [m, m, rad]; nearer once it could not reach
+from there, else it would not move."""
 
 Walking = NDArray[np.float64]
 """Velocity command `(3,)` [m/s, m/s, rad/s]."""
@@ -33,12 +37,23 @@ class Phased:
         """Enter the first phase of an episode."""
         self._target_yaw = 0.0
         self._astray: Astray | None = None
+        self._nearer = 1.0
         self._enter(phase)
 
     def _arrive(self, phase: str) -> None:
         """Enter the phase that follows a walk; where that led astray, walk on to the right place first."""
         self._enter(phase if self._astray is None else self.phase)
         self._astray = None
+
+    def _walk_to(self, ahead: NDArray[np.float64], turn: float, next_phase: str) -> Walking:
+        """Velocity `(3,)` on the way; once there it stands and goes on."""
+        there = bool((np.abs([*ahead, turn]) < self._nearer * _THERE).all())
+        if there:
+            self._arrive(next_phase)
+        return np.zeros(3) if there else walking_velocity(ahead, turn)
+
+    def _could_not_reach(self) -> None:
+        self._nearer = _NEARER
 
     def _enter(self, phase: str) -> None:
         self.phase, self._since, self._steady = phase, self._world.steps, 0.0

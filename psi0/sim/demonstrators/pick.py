@@ -10,7 +10,7 @@ from psi0.policy import Observation
 from psi0.robot.constants import CLOSED_RIGHT, NOMINAL_HEIGHT, OPEN_LEFT, OPEN_RIGHT, READY_ARMS
 from psi0.robot.layout import ActionPart
 from psi0.sim.demonstrators.astray import ASTRAY_SHARE, Astray, draw_astray
-from psi0.sim.demonstrators.motion import Frame, Hand, action, approach, error_to, walking_velocity
+from psi0.sim.demonstrators.motion import Frame, Hand, action, approach, error_to
 from psi0.sim.demonstrators.phases import Phased, Walking
 from psi0.sim.demonstrators.style import draw_style
 from psi0.sim.scene import rotation_z
@@ -147,9 +147,13 @@ class PickDemonstrator(Phased):
         return bool(np.linalg.norm(self._offset_in_hand()) > _LOST)
 
     def _spot(self) -> NDArray[np.float64]:
-        """Where to stand `(2,)`: the object before the right hand, no nearer to the table than it allows."""
-        goal, plan = self._frame.local(self._object()), self._plan
-        spot = [min(goal[0] + plan.stance[0], plan.nearest_to_table), goal[1] + plan.stance[1], 0.0]
+        """Where to stand `(2,)`: the object before the right hand."""
+        return self._spot_before(self._object(), self._plan.stance)
+
+    def _spot_before(self, goal: NDArray[np.float64], stance: tuple[float, float]) -> NDArray[np.float64]:
+        """Where to stand `(2,)`: so far ahead and aside of a point `(3,)`, no nearer to the table than it allows."""
+        there = self._frame.local(goal)
+        spot = [min(there[0] + stance[0], self._plan.nearest_to_table), there[1] + stance[1], 0.0]
         return self._frame.point(np.array(spot))[:2]
 
     def _grasp_point(self) -> NDArray[np.float64]:
@@ -221,11 +225,7 @@ class PickDemonstrator(Phased):
 
     def _walk(self) -> Walking:
         self._get_ready()
-        ahead, turn = self._error()
-        there = abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.06 and abs(turn) < 0.12
-        if there:
-            self._arrive("stand")
-        return np.zeros(3) if there else walking_velocity(ahead, turn)
+        return self._walk_to(*self._error(), "stand")
 
     def _stand(self) -> Walking:
         self._get_ready()
@@ -245,8 +245,10 @@ class PickDemonstrator(Phased):
         return np.zeros(3)
 
     def _go_on(self, phase: str) -> None:
-        out_of_reach = self._hand.miss > self._plan.largest_miss
-        self._enter("up" if out_of_reach and self._plan.walks else phase)
+        out_of_reach = self._hand.miss > self._plan.largest_miss and self._plan.walks
+        if out_of_reach:
+            self._could_not_reach()
+        self._enter("up" if out_of_reach else phase)
 
     def _reach(self) -> Walking:
         left = self._bring(self._point_before_grasp(), self._plan.reach_speed)

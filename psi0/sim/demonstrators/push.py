@@ -10,7 +10,7 @@ from psi0.robot.angles import wrapped
 from psi0.robot.constants import CLOSED_LEFT, CLOSED_RIGHT, NOMINAL_HEIGHT, OPEN_LEFT, OPEN_RIGHT
 from psi0.robot.layout import ActionPart
 from psi0.sim.demonstrators.astray import ASTRAY_SHARE, draw_astray
-from psi0.sim.demonstrators.motion import Hand, action, approach, error_to, walking_velocity
+from psi0.sim.demonstrators.motion import Hand, action, approach, error_to
 from psi0.sim.demonstrators.phases import Phased, Walking
 from psi0.sim.demonstrators.style import Style, draw_style
 from psi0.sim.furniture import GRIP_HEIGHT, GRIP_X, GRIP_Y, on_floor
@@ -218,10 +218,7 @@ class PushDemonstrator(Phased):
         ahead, turn = self._error()
         beside = max(0.0, abs(ahead[1]) + _SWING * abs(turn) - _ROOM)
         ahead[0] -= min(beside, _KEEPS_BACK)
-        there = abs(ahead[0]) < 0.05 and abs(ahead[1]) < 0.05 and abs(turn) < 0.12
-        if there:
-            self._arrive("stand")
-        return np.zeros(3) if there else walking_velocity(ahead, turn)
+        return self._walk_to(ahead, turn, "stand")
 
     def _stand(self) -> Walking:
         self._keep_out()
@@ -235,6 +232,8 @@ class PushDemonstrator(Phased):
 
     def _go_on(self, phase: str) -> None:
         out_of_reach = max(hand.miss for hand in self._hands) > _LARGEST_MISS
+        if out_of_reach:
+            self._could_not_reach()
         self._enter("walk" if out_of_reach or self._stands_off(1.5) else phase)
 
     def _reach(self) -> Walking:

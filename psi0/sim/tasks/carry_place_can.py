@@ -38,7 +38,12 @@ _BYSTANDERS = {"carton": ("box", (0.035, 0.05, 0.07)), "jar": ("cylinder", (0.03
 _BYSTANDER_X = (0.37, 0.44)
 _CLEARANCE = 0.20
 _FALLEN_BELOW = -0.05
-_UPRIGHT, _AT_REST = 0.95, 0.03
+UPRIGHT, _AT_REST = 0.95, 0.03
+
+
+def is_on_mark(view: View) -> bool:
+    """Whether the can's centre is on or above the mark."""
+    return bool(np.linalg.norm((view.position("can") - view.position("mark"))[:2]) <= MARK_RADIUS)
 
 
 class CarryPlaceCan(Task):
@@ -118,9 +123,8 @@ class CarryPlaceCan(Task):
         rise, touching = _rise(view, "can"), view.touching("can", HANDS)
         progress.touched |= touching
         progress.lifted |= touching and rise >= LIFT_HEIGHT
-        on_mark = np.linalg.norm((view.position("can") - view.position("mark"))[:2]) <= MARK_RADIUS
         released = progress.lifted and not touching
-        placed = released and on_mark and _rests(view, "can", 0.01)
+        placed = released and is_on_mark(view) and _rests(view, "can", 0.01)
         progress.misplaced = released and not placed and view.speed("can") < _AT_REST
         done = placed and view.position("pelvis")[0] <= STEPPED_BACK
         progress.held_seconds = progress.held_seconds + seconds if done else 0.0
@@ -150,5 +154,5 @@ def _rise(view: View, can: str) -> float:
 
 
 def _rests(view: View, can: str, within: float) -> bool:
-    standing = abs(_rise(view, can)) < within and view.upright(can) > _UPRIGHT
+    standing = abs(_rise(view, can)) < within and view.upright(can) > UPRIGHT
     return standing and view.speed(can) < _AT_REST
