@@ -150,7 +150,8 @@ def test_of_many_at_once_one_wins(make: Callable[[str], Path]) -> None:
         moved = [pointer for pointer in team.map(move, addresses) if pointer]
     last = read_pointer(TASK, "crowd")
     assert last in moved and last.version == _moves("crowd")[0], "whoever came last, in whatever order they were asked"
-    assert len(_moves("crowd")) == len(moved) >= 1, "everybody who was told yes did move it, and nobody else"
+    # Who moves it and is overtaken before it reads back is told no: theirs does not stand.
+    assert {pointer.version for pointer in moved} <= set(_moves("crowd")), "everybody who was told yes did move it"
 
 
 @pytest.mark.parametrize("fault", ["lost", "unavailable"])
