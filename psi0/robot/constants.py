@@ -100,8 +100,9 @@ COMMAND_LIMITS = {
     "target_yaw": (-3.15, 3.15),
 }
 """What System-0 may be asked for. Walking holds at a height of 0.71 m and above; torso pitch works while standing."""
-STANDING_DEAD_ZONE = 0.12
-"""Velocity commands all below this mean standing [m/s, rad/s]."""
+STANDING_DEAD_ZONE, SETTING_OFF = 0.12, 0.2
+"""Velocity commands all below the first mean standing, and a robot that stands sets off at the second [m/s, rad/s]:
+every start and stop of the feet moves it by a tenth of a metre."""
 
 HEAD_CAMERA_POSITION = (0.0576235, 0.01753, 0.42987)
 """Head camera (RealSense D435i) in `torso_link` [m], from `d435_joint` of Unitree's URDF."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from psi0.robot.angles import wrapped, yaw_of
 from psi0.robot.assets import system0_weights
-from psi0.robot.constants import CROUCH, DEFAULT_LOWER_BODY, STANDING_DEAD_ZONE, TICK_HZ, servo_gains
+from psi0.robot.constants import CROUCH, DEFAULT_LOWER_BODY, SETTING_OFF, STANDING_DEAD_ZONE, TICK_HZ, servo_gains
 from psi0.robot.layout import LOWER_BODY_COMMANDS, LOWER_BODY_JOINTS
 
 _BODY_SIZE = 29
@@ -132,7 +132,8 @@ class WalkingPolicy:
         if self._first_yaw is None:
             self._first_yaw = yaw
         velocity = command[[_COMMAND[name] for name in ("velocity_x", "velocity_y", "velocity_yaw")]]
-        if np.hypot(velocity[0], velocity[1]) < STANDING_DEAD_ZONE and abs(velocity[2]) < STANDING_DEAD_ZONE:
+        least = SETTING_OFF if self._standing else STANDING_DEAD_ZONE
+        if max(np.hypot(velocity[0], velocity[1]), abs(velocity[2])) < least:
             return None
         astray = wrapped(self._first_yaw + command[_COMMAND["target_yaw"]] - yaw)
         velocity[2] += np.clip(_HEADING_GAIN * astray, -_FASTEST_CORRECTION, _FASTEST_CORRECTION)
