@@ -144,15 +144,21 @@ def test_system0_stands_still_in_the_dead_zone_and_steps_outside_of_it() -> None
     command = np.zeros(8)
     command[3] = NOMINAL_HEIGHT
 
-    def answers(velocity: float) -> np.ndarray:
-        policy = WalkingPolicy()
-        moving = command.copy()
-        moving[4] = velocity
-        return np.array([policy.step(felt(), moving) for _ in range(20)])
+    def answers(*velocities: float) -> np.ndarray:
+        """What it answers to one velocity after the other, 20 ticks each."""
+        policy, moving, found = WalkingPolicy(), command.copy(), []
+        for velocity in velocities:
+            moving[4] = velocity
+            found += [policy.step(felt(), moving) for _ in range(20)]
+        return np.array(found)
 
     assert np.array_equal(answers(0.0), answers(0.04))
     assert np.abs(answers(0.3) - answers(0.0)).max() > 0.1
     assert answers(0.0).shape == (20, 15)
+    assert np.array_equal(answers(0.0), answers(0.19)), "who stands does not set off at less than 0.2"
+    stopped = answers(0.3, 0.0)
+    assert np.array_equal(answers(0.3, 0.11), stopped), "who walks stands below 0.12"
+    assert np.abs(answers(0.3, 0.13) - stopped).max() > 0.1, "and walks on above it"
 
 
 def test_height_and_torso_are_offsets_of_legs_and_waist() -> None:

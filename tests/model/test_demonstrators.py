@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from psi0.robot.angles import wrapped
+from psi0.robot.constants import SETTING_OFF
 from psi0.robot.layout import ActionPart
 from psi0.sim.demonstrators import make_demonstrator
+from psi0.sim.demonstrators.motion import walking_velocity
 from psi0.sim.scene import quaternion_z
 from psi0.sim.tasks.base import HANDS
 from psi0.sim.tasks.carry_place_can import MARK_RADIUS
@@ -54,6 +56,16 @@ def test_the_arms_rest_while_it_walks(worlds: Callable[[str], World], task: str)
             rested += bool(np.abs(action[ActionPart.ARMS] - last).max() < 1e-6)
         last = action[ActionPart.ARMS]
     assert walked >= SECOND // 2 and rested >= 0.8 * walked
+
+
+def test_a_walk_is_never_so_slow_that_system0_stands() -> None:
+    for ahead in (-0.3, -0.06, 0.0, 0.06, 0.3):
+        for aside in (-0.3, -0.07, 0.0, 0.07, 0.3):
+            for turn in (-0.13, 0.0, 0.13):
+                velocity = walking_velocity(np.array([ahead, aside]), turn)
+                speed = max(np.hypot(velocity[0], velocity[1]), abs(velocity[2]))
+                assert speed > 1.4 * SETTING_OFF if any((ahead, aside, turn)) else speed == 0.0
+                assert np.array_equal(np.sign(velocity), np.sign([ahead, aside, turn])), "towards where it is to go"
 
 
 def test_the_torso_rests_while_a_carrying_robot_grasps_and_lets_go(worlds: Callable[[str], World]) -> None:

@@ -17,8 +17,8 @@ _UPRIGHT = np.zeros(3)
 _FASTEST_JOINT = 3.0
 """Largest commanded arm-joint speed [rad/s]."""
 _LEAST_SPEED, _LEAST_TURN = 0.3, 0.3
-"""It walks at least so fast or turns at least so fast, or it stands [m/s, rad/s]: System-0 treads on the spot at less,
-and a policy in doubt between the two is to command one of them."""
+"""It walks at least so fast or turns at least so fast, or it stands [m/s, rad/s]: well above what a standing System-0
+sets off at, so that a policy in doubt between the two ends on one side."""
 
 
 def approach(value: NDArray[np.float64], goal: NDArray[np.float64], most: float) -> NDArray[np.float64]:
@@ -58,7 +58,7 @@ def error_to(world: World, spot: NDArray[np.float64], yaw: float = 0.0) -> tuple
 
 
 def walking_velocity(ahead: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
-    """Velocity command `(3,)` that closes a position and heading error, never so small that it leads nowhere.
+    """Velocity command `(3,)` that closes a position and heading error, never so small that System-0 would stand.
 
     System-0 hardly walks backwards and sideways at small commands, so those are asked for with more.
     """

@@ -53,6 +53,7 @@ class Phased:
         return np.zeros(3) if there else walking_velocity(ahead, turn)
 
     def _could_not_reach(self) -> None:
+        """Stop nearer from now on."""
         self._nearer = _NEARER
 
     def _enter(self, phase: str) -> None:
