@@ -148,6 +148,10 @@ def test_an_imported_demonstration_ends_as_it_was_recorded(here: Path) -> None:
     assert outcomes and all(outcome is not None and outcome.success for outcome in outcomes)
     seed, actions = recorded[0]
     assert replay(world, seed, actions[:10], chosen.demonstrations.noise) is None
+    assert replay(world, seed, actions[:-20], chosen.demonstrations.noise), (
+        "it succeeds, and two seconds more are shown"
+    )
+    assert replay(world, seed, actions[:-21], chosen.demonstrations.noise) is None
     (raw / "metadata.json").write_text('{"schema_version": 1}')
     with pytest.raises(Psi0Error, match="do not belong together"):
         replayable(raw, prepared, 0.3)

@@ -2,7 +2,7 @@
 
 Where a person's commands would be are the demonstrator's clean ones; what is executed is disturbed, so the episodes
 show recoveries. A share of them begins after a mistake, which itself is not recorded. Only successful episodes are
-kept.
+kept. They go on a little after the success: a policy that never saw what follows would go on with the task.
 """
 
 from pathlib import Path
@@ -19,6 +19,8 @@ from psi0.sim.recorders.frames import FrameList
 from psi0.sim.world import InvalidSeed, World, make_world
 
 _MISTAKES = 778
+_STAYS_SECONDS = 2.0
+"""How long it is recorded after the success [s]."""
 
 
 class TeleoperationRecorder:
@@ -47,14 +49,16 @@ class TeleoperationRecorder:
             random.random()  # Spent on whether.
             self._demonstrator.misjudge(random)
         disturbance = Disturbance(world.policy_hz, self._noise, seed)
-        frames, outcome = FrameList(folder), None
-        while outcome is None:
+        frames, end = FrameList(folder), None
+        while end is None or world.steps < end:
             action = world.limits.clip(self._demonstrator.act(world.observe())[0])
             if not self._demonstrator.misjudging:
                 frames.add(teleoperation_frame(world, action), world.head_camera())
             outcome = world.step(world.limits.clip(disturbance.disturb(action)))
-        if not outcome.success:
-            return None
+            if outcome is not None and not outcome.success:
+                return None
+            if outcome is not None and end is None:
+                end = world.steps + round(_STAYS_SECONDS * world.policy_hz)
         frames.save()
         return {"instruction": world.instruction, "frames": len(frames)}
 
