@@ -19,6 +19,8 @@ _CARRIED = np.array([0.30, -0.17])
 _ABOVE_TABLE, _HIGHER = 0.24, 0.02
 _BESIDE_CAN, _FARTHEST_OUT = 0.20, -0.46
 _SET_DOWN_RISE = 0.006
+_NEAR_ABOVE, _LOWER_SPEED, _DOWN_SPEED = 0.03, 0.12, 0.08
+"""From how far above the mark it sets down [m], how fast it comes there and goes on [m/s]."""
 _RETREAT = np.array([-0.08, -0.12, 0.0])
 _CLEAR_ABOVE, _CLEAR_SECONDS = 0.18, 1.5
 _AWAY_TO = -0.38
@@ -30,7 +32,7 @@ _LEAN, _LEAN_PER_METER = 0.12, 1.0
 _ROLL_PER_METER = 0.6
 _NEAR_ENOUGH = 0.11
 """How far from where it meant to stand it sets down, the first time [m]; each stop more, as it may not get nearer."""
-_PLACING = ("over", "down", "release", "retreat")
+_PLACING = ("over", "near", "down", "release", "retreat")
 _PLACE_ASIDE, _PLACE_STANCE_VARIES = 0.12, (0.04, 0.11, 0.15)
 """How far to the side of the mark it stands [m], and as `PickPlan.stance_varies`, where it sets down: strafing with the
 can a policy stops early, and is to reach over from there [m, m, rad]."""
@@ -39,7 +41,7 @@ _BESIDE_MARK, _NOT_OFF_THE_EDGE = (0.08, 0.14), 0.6 * np.pi
 
 
 class CarryDemonstrator(PickDemonstrator):
-    """Phases of the pick, then `lift, carry, hold, over, down, release, retreat, clear, away`.
+    """Phases of the pick, then `lift, carry, hold, over, near, down, release, retreat, clear, away`.
 
     It squats a little before lower tables and leans over while it reaches. When the can did not come along it opens
     the hand and begins anew, as when it stepped back and sees the can stand beside the mark.
@@ -171,11 +173,19 @@ class CarryDemonstrator(PickDemonstrator):
         goal = self._set_down_goal()
         goal[2] = self._carried_at
         if self._held(self._bring(goal, 0.25 * self._style.pace) < 0.01 and self._leans()):
+            self._enter("near")
+        return np.zeros(3)
+
+    def _near(self) -> Walking:
+        """Lower the can, and wait just above the mark: a policy strays as it lowers, and is to see here where to."""
+        goal = self._set_down_goal()
+        goal[2] += _NEAR_ABOVE
+        if self._held(self._bring(goal, _LOWER_SPEED * self._style.pace) < 0.01):
             self._enter("down")
         return np.zeros(3)
 
     def _down(self) -> Walking:
-        if self._held(self._bring(self._set_down_goal(), 0.15 * self._style.pace) < 0.01):
+        if self._held(self._bring(self._set_down_goal(), _DOWN_SPEED * self._style.pace) < 0.01):
             self._enter("release")
         return np.zeros(3)
 
