@@ -89,10 +89,14 @@ class PushScript(PushDemonstrator):
 
     def _cart(self) -> Pose:
         """Once held, it is taken to stand straight before the robot."""
-        if self.phase not in ("drive", "stop"):
+        if self.phase not in ("drive", "stop", "pull"):
             return self._frame.point(np.array(PushCart.average_place))[:2], self._frame.yaw
         yaw = self._world.heading
         return self._world.data.qpos[:2] + rotation_z(yaw)[:2, :2] @ np.array([HELD_BEFORE, 0.0]), yaw
+
+    def _lost(self) -> bool:
+        """It sees no cart that it could have lost."""
+        return False
 
     def _mark(self) -> Pose:
         (x, y), yaw = PushCart.average_mark

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psi0.robot.angles import wrapped
-from psi0.robot.kinematics import ArmKinematics
+from psi0.robot.kinematics import ORIENTATION_COST, ArmKinematics
 from psi0.robot.layout import ACTION_SIZE, ActionPart
 from psi0.robot.model import TORSO
 from psi0.sim.scene import rotation_z
@@ -98,8 +98,8 @@ class Frame:
 class Hand:
     """One arm whose grasp point is moved in the world; the torso's measured pose is taken into account each step."""
 
-    def __init__(self, robot_folder: Path, side: str) -> None:
-        self._kinematics = ArmKinematics(robot_folder, side)
+    def __init__(self, robot_folder: Path, side: str, orientation_cost: float = ORIENTATION_COST) -> None:
+        self._kinematics = ArmKinematics(robot_folder, side, orientation_cost)
         self.joints = self._kinematics.neutral.copy()
         self.point = np.zeros(3)
         self.miss = 0.0

@@ -28,9 +28,11 @@ _STANCE_VARIES = 0.04, 0.08, 0.18
 """How much where it stands behind the cart varies with style, ahead, aside and in its turn [m, m, rad]: a policy does
 not stand quite where it should either, and is to learn that the hands go where the grips are."""
 _HAND_YAW = 0.25
+_ORIENTATION_COST = 0.03
+"""Little [m/rad]: from where it stands aside of the cart a hand that may not turn misses its grip by 10 cm."""
 _OUT, _BESIDE = np.array([0.12, 0.36, 0.0]), np.array([-0.06, 0.10, 0.0])
 _STAND_SECONDS, _GRIP_SECONDS, _STOP_SECONDS, _LARGEST_MISS = 0.5, 0.75, 1.0, 0.06
-_LOST = 0.09
+_LOST = 0.06
 """A grip is not in the hand when it is farther from the grasp point than this [m]."""
 _OFF_SPOT, _TURNED = 0.10, 0.20
 """From where it stands so far off it does not reach, or, half as much again, does not take hold [m, rad]."""
@@ -49,7 +51,7 @@ _OFF_LINE, _ASKEW = 0.13, 0.22
 _PULL_SPEED, _PULL_TO, _PULL_SECONDS = -0.7, 0.35, 12.0
 _MISSED_BY = (0.12, 0.22)
 """How far off the line it drives in by mistake [m]."""
-_SHORT_BY = (0.07, 0.14)
+_SHORT_BY = (0.04, 0.14)
 """How far short of the grips it closes its hands by mistake [m]."""
 _SLIPS_AFTER, _SLIPS_FOR, _OPENS_FOR = (0.0, 4.0), (0.6, 1.6), 0.5
 """When into the drive a hand slips by mistake, how long it drives on so, and how long the hand is open [s]."""
@@ -82,7 +84,8 @@ class PushDemonstrator(Phased):
     privileged = True
 
     def __init__(self, world: World) -> None:
-        self._hands = (Hand(world.robot_folder, "left"), Hand(world.robot_folder, "right"))
+        folder = world.robot_folder
+        self._hands = (Hand(folder, "left", _ORIENTATION_COST), Hand(folder, "right", _ORIENTATION_COST))
         super().__init__(world)
         self.reset(0)
 
