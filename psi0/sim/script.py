@@ -89,7 +89,7 @@ class PushScript(PushDemonstrator):
 
     def _cart(self) -> Pose:
         """Once held, it is taken to stand straight before the robot."""
-        if self.phase not in ("drive", "stop", "pull"):
+        if self.phase not in ("drive", "park", "stop"):
             return self._frame.point(np.array(PushCart.average_place))[:2], self._frame.yaw
         yaw = self._world.heading
         return self._world.data.qpos[:2] + rotation_z(yaw)[:2, :2] @ np.array([HELD_BEFORE, 0.0]), yaw

@@ -13,7 +13,7 @@ from psi0.sim.demonstrators import make_demonstrator
 from psi0.sim.demonstrators.motion import walking_velocity
 from psi0.sim.scene import quaternion_z
 from psi0.sim.tasks.base import HANDS
-from psi0.sim.tasks.carry_place_can import MARK_RADIUS
+from psi0.sim.tasks.carry_place_can import CAN_HALF_HEIGHT, MARK_RADIUS
 from psi0.sim.world import World
 
 SEED, FAR = 600004, 600005
@@ -87,6 +87,14 @@ def test_the_hand_rises_above_the_can_before_a_carrying_robot_steps_back(worlds:
     assert hand[2] > can[2] + 0.1
 
 
+def test_a_can_waits_just_above_the_mark_before_it_is_set_down(worlds: Callable[[str], World]) -> None:
+    world = worlds("carry_place_can")
+    until(world, begin(world), "down")
+    off = world.view.position("can") - world.view.position("mark")
+    assert np.linalg.norm(off[:2]) < 0.02
+    assert 0.01 < off[2] - CAN_HALF_HEIGHT < 0.05
+
+
 def test_a_cart_that_leaves_the_hands_is_taken_hold_of_again(worlds: Callable[[str], World]) -> None:
     world = worlds("push_cart")
     demonstrator = begin(world)
@@ -121,6 +129,24 @@ def test_it_drives_off_with_the_cart_straight_before_it(worlds: Callable[[str], 
         turned.append(abs(wrapped(world.view.heading("cart") - world.heading)))
         assert all(world.view.touching("cart", (hand,)) for hand in HANDS)
     assert max(turned) < 0.12
+
+
+@pytest.mark.parametrize(("across", "askew"), [(0.2, 0.0), (-0.2, 0.0), (0.0, 0.4), (0.0, -0.4), (0.15, -0.3)])
+def test_a_cart_askew_in_the_bay_is_parked_anew_without_leaving_it(
+    worlds: Callable[[str], World], across: float, askew: float
+) -> None:
+    world = worlds("push_cart")
+    demonstrator = begin(world)
+    until(world, demonstrator, "stop")
+    cart, yaw = world.view.position("cart"), world.view.heading("cart") + askew
+    mark = cart + across * np.array([-np.sin(yaw), np.cos(yaw), 0.0])
+    world.view.place("mark", np.array([*mark[:2], 0.0]), quaternion_z(yaw))
+    farthest = 0.0
+    while world.outcome is None:
+        step(world, demonstrator)
+        farthest = max(farthest, float(np.linalg.norm(world.view.position("cart") - cart)))
+    assert world.outcome.success
+    assert farthest < abs(across) + 0.15
 
 
 def test_who_drives_with_one_hand_lets_go_and_takes_hold_again(worlds: Callable[[str], World]) -> None:

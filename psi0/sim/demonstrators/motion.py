@@ -70,6 +70,11 @@ def walking_velocity(ahead: NDArray[np.float64], turn: float) -> NDArray[np.floa
             np.clip(1.6 * turn, -0.6, 0.6),
         ]
     )
+    return no_slower(velocity)
+
+
+def no_slower(velocity: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A velocity command `(3,)`, scaled up where System-0 would stand; none stays none."""
     share = max(np.hypot(velocity[0], velocity[1]) / _LEAST_SPEED, abs(velocity[2]) / _LEAST_TURN)
     return velocity / share if 0.0 < share < 1.0 else velocity
 

@@ -10,7 +10,7 @@ from psi0.robot.angles import wrapped
 from psi0.robot.constants import CLOSED_LEFT, CLOSED_RIGHT, NOMINAL_HEIGHT, OPEN_LEFT, OPEN_RIGHT
 from psi0.robot.layout import ActionPart
 from psi0.sim.demonstrators.astray import ASTRAY_SHARE, draw_astray
-from psi0.sim.demonstrators.motion import Hand, action, approach, error_to
+from psi0.sim.demonstrators.motion import Hand, action, approach, error_to, no_slower
 from psi0.sim.demonstrators.phases import Phased, Walking
 from psi0.sim.demonstrators.style import Style, draw_style
 from psi0.sim.furniture import GRIP_HEIGHT, GRIP_X, GRIP_Y, on_floor
@@ -45,10 +45,14 @@ _STRIDE_SECONDS = 0.4
 _FASTEST, _SLOWEST, _FASTEST_TURN = 0.55, 0.30, 0.75
 _STRAIGHT, _STRAIGHTEN_SECONDS = 0.03, 1.5
 """It drives off once the arms hold the cart straight before it, to so much [rad], or after so long [s]."""
-_STOP_BEFORE, _DRIVE_AGAIN = 0.03, 0.10
-_OFF_LINE, _ASKEW = 0.13, 0.22
-"""A cart that ends farther off, or turned further, is pulled back and steered in anew [m, rad]."""
-_PULL_SPEED, _PULL_TO, _PULL_SECONDS = -0.7, 0.35, 12.0
+_PARK_FROM, _MISSED_TO = 0.25, 0.03
+"""So far before the bay's middle it begins to park [m]; who drives in beside it by mistake sees it later."""
+_PARKED = np.array([0.05, 0.05, 0.10])
+_ASKEW = np.array([0.11, 0.11, 0.18])
+"""It stops once the cart is so near to the bay's middle, along, across and in its turn, and parks anew when it came to
+rest farther off [m, m, rad]."""
+_PARK_GAIN, _FASTEST_PARKING = 1.6, np.array([0.40, 0.40, 0.35])
+"""Of the cart's velocity while it is parked [1/s], and its limits [m/s, m/s, rad/s]."""
 _MISSED_BY = (0.12, 0.22)
 """How far off the line it drives in by mistake [m]."""
 _SHORT_BY = (0.04, 0.14)
@@ -72,8 +76,8 @@ class Slip:
 
 
 class PushDemonstrator(Phased):
-    """Phases `raise, walk, stand, reach, grasp, grip, straighten, drive, stop`; back to `walk` when the grips turn out
-    of reach or are not in both hands, and from `stop` to `pull` when the cart stands askew.
+    """Phases `raise, walk, stand, reach, grasp, grip, straighten, drive, park, stop`; back to `walk` when the grips are
+    out of reach or not in both hands, and from `stop` to `park` when the cart came to rest askew.
 
     It raises its hands, wide apart, before it walks: raised beside the cart they shove it.
 
@@ -293,9 +297,9 @@ class PushDemonstrator(Phased):
         self._hold()
         (along, across), turn = self._to_bay()
         across += self._missed
-        if along < _STOP_BEFORE:
+        if along < (_MISSED_TO if self._missed else _PARK_FROM):
             self._missed, self._slip = 0.0, None
-            self._enter("stop")
+            self._enter("park")
         elif self._slip is not None:
             self._let_slip(self._slip)
         elif self._held(self._lost()):
@@ -316,22 +320,29 @@ class PushDemonstrator(Phased):
         if seconds > slip.seconds:
             self._slip = None
 
+    def _park(self) -> Walking:
+        self._hold()
+        (along, across), turn = self._to_bay()
+        left = np.array([along, across, turn])
+        if self._held(self._lost()):
+            self._enter("walk")
+        elif (np.abs(left) < _PARKED).all():
+            self._enter("stop")
+        else:
+            return self._parking_velocity(left)
+        return np.zeros(3)
+
+    def _parking_velocity(self, left: NDArray[np.float64]) -> Walking:
+        """Velocity `(3,)` with which the cart, that rolls in every direction, goes straight to the bay's middle while
+        it turns about its own; `left` is what it has to go, along and across, and to turn `(3,)` [m, m, rad]."""
+        velocity = np.clip(_PARK_GAIN * left, -_FASTEST_PARKING, _FASTEST_PARKING)
+        ahead = rotation_z(self._mark()[1] - self._world.heading)[:2, :2] @ velocity[:2]
+        (forward, aside), turning = error_to(self._world, self._cart()[0])[0], velocity[2]
+        return no_slower(np.array([ahead[0] + turning * aside, ahead[1] - turning * forward, turning]))
+
     def _stop(self) -> Walking:
         self._hold()
         (along, across), turn = self._to_bay()
-        if self._seconds() > _STOP_SECONDS:
-            if abs(across) > _OFF_LINE or abs(turn) > _ASKEW or along < -_DRIVE_AGAIN:
-                self._enter("pull")
-            elif along > _DRIVE_AGAIN:
-                self._drive_off()
+        if self._seconds() > _STOP_SECONDS and (np.abs([along, across, turn]) > _ASKEW).any():
+            self._enter("park")
         return np.zeros(3)
-
-    def _pull(self) -> Walking:
-        """Back out of the bay, straight, to come in again."""
-        self._hold()
-        (along, _), turn = self._to_bay()
-        if along > _PULL_TO or self._seconds() > _PULL_SECONDS:
-            self._drive_off()
-        elif self._held(self._lost()):
-            self._enter("walk")
-        return np.array([_PULL_SPEED, 0.0, np.clip(turn, -0.3, 0.3)])
