@@ -24,12 +24,15 @@ _NEAR_ABOVE, _LOWER_SPEED, _DOWN_SPEED = 0.03, 0.12, 0.08
 _RETREAT = np.array([-0.08, -0.12, 0.0])
 _CLEAR_ABOVE, _CLEAR_SECONDS = 0.18, 1.5
 _AWAY_TO = -0.38
-_RELEASE_SECONDS = 0.7
+_RELEASE_SECONDS = 0.5
 _SQUAT_SPEED = 0.05
 _HIGH_TABLE, _SQUAT_PER_METER, _DEEPEST_SQUAT = 0.78, 0.5, 0.046
 """From which table height on it squats, how much per metre that the table is lower, and how deep it still walks [m]."""
 _LEAN, _LEAN_PER_METER = 0.12, 1.0
 _ROLL_PER_METER = 0.6
+_POSTURE_VARIES = np.array([0.02, 0.05, 0.05])
+"""How much style changes how high it stands [m], leans to the side [rad] and raises its hand [m]: all follow the height
+of the table, and a policy that could tell that from its own posture would not look at the table."""
 _NEAR_ENOUGH = 0.11
 """How far from where it meant to stand it sets down, the first time [m]; each stop more, as it may not get nearer."""
 _PLACING = ("over", "near", "down", "release", "retreat")
@@ -59,8 +62,9 @@ class CarryDemonstrator(PickDemonstrator):
         """Begin anew, in the style of this seed."""
         super().reset(seed)
         table = self._table_height()
-        squat = _SQUAT_PER_METER * max(0.0, _HIGH_TABLE - table)
-        self._stand_height = NOMINAL_HEIGHT - min(squat, _DEEPEST_SQUAT)
+        higher = self._posture()[0]
+        squat = _SQUAT_PER_METER * max(0.0, _HIGH_TABLE - table) - higher
+        self._stand_height = NOMINAL_HEIGHT - float(np.clip(squat, 0.0, _DEEPEST_SQUAT))
         self._carried_at = table + _ABOVE_TABLE + _HIGHER * self._style.side
         self._grasped_off = np.zeros(3)
         self._retreat_goal = np.zeros(3)
@@ -87,7 +91,11 @@ class CarryDemonstrator(PickDemonstrator):
 
     def _styled(self) -> PickPlan:
         """As usual, but over the table that is there."""
-        return replace(super()._styled(), raised=(0.10, -0.36, self._table_height() + 0.26))
+        return replace(super()._styled(), raised=(0.10, -0.36, self._table_height() + 0.26 + self._posture()[2]))
+
+    def _posture(self) -> NDArray[np.float64]:
+        """How much higher it stands, farther to the side it leans and higher it raises its hand `(3,)` [m, rad, m]."""
+        return np.array(self._style.posture) * _POSTURE_VARIES
 
     # Where things are
 
@@ -130,7 +138,8 @@ class CarryDemonstrator(PickDemonstrator):
         if self._leaned is None:
             low = max(0.0, _HIGH_TABLE - self._table_height())
             turn = self._turn_to(self._mark() if self.phase in _PLACING else self._object())
-            self._leaned = np.array([_ROLL_PER_METER * low, _LEAN * self._style.lean + _LEAN_PER_METER * low, turn])
+            roll = _ROLL_PER_METER * low + self._posture()[1]
+            self._leaned = np.array([roll, _LEAN * self._style.lean + _LEAN_PER_METER * low, turn])
         return self._leaned
 
     def _lift(self) -> Walking:

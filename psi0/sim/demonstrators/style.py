@@ -17,6 +17,7 @@ class Style:
         side: -1 to 1, from where within its range a hand comes, and how high it carries.
         lean: 0 to 1, how much the torso leans over while reaching.
         stance: -1 to 1 each, how far ahead and to the side of the usual place, and how much turned, it stands.
+        posture: -1 to 1 each, how high it stands, how far it leans to the side, and how high it raises its hand.
     """
 
     pace: float = 1.0
@@ -24,6 +25,7 @@ class Style:
     side: float = 0.0
     lean: float = 0.5
     stance: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    posture: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 def draw_style(seed: int) -> Style:
@@ -32,4 +34,5 @@ def draw_style(seed: int) -> Style:
     pace, pause = random.uniform(0.85, 1.15), random.uniform(0.7, 1.5)
     side, lean = random.uniform(-1, 1), random.uniform(0, 1)
     stance = (random.uniform(-1, 1), random.uniform(-1, 1), random.uniform(-1, 1))
-    return Style(pace, pause, side, lean, stance)
+    posture = (random.uniform(-1, 1), random.uniform(-1, 1), random.uniform(-1, 1))
+    return Style(pace, pause, side, lean, stance, posture)
