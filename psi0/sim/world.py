@@ -157,7 +157,10 @@ class World:
             raise InvalidSeed(f"the {self.task.object_name} does not stand still where it was put")
 
     def step(self, action: NDArray[np.floating]) -> Outcome | None:
-        """Execute an action `(36,)` for one control step. Returns the outcome when that ended the episode."""
+        """Execute an action `(36,)` for one control step. Returns the outcome when that ended the episode.
+
+        An episode that has ended may go on; each further step returns its outcome then.
+        """
         complaint = self.limits.complaint(action)
         if complaint is not None:
             return self._end("invalid_action", complaint)

@@ -187,15 +187,17 @@ class CarryDemonstrator(PickDemonstrator):
 
     def _near(self) -> Walking:
         """Lower the can, and wait just above the mark: a policy strays as it lowers, and is to see here where to."""
-        goal = self._set_down_goal()
-        goal[2] += _NEAR_ABOVE
-        if self._held(self._bring(goal, _LOWER_SPEED * self._style.pace) < 0.01):
-            self._enter("down")
-        return np.zeros(3)
+        return self._lower_to(_NEAR_ABOVE, _LOWER_SPEED, "down")
 
     def _down(self) -> Walking:
-        if self._held(self._bring(self._set_down_goal(), _DOWN_SPEED * self._style.pace) < 0.01):
-            self._enter("release")
+        return self._lower_to(0.0, _DOWN_SPEED, "release")
+
+    def _lower_to(self, above: float, speed: float, next_phase: str) -> Walking:
+        """Bring the can so far above where it is to stand [m], at `speed` [m/s]."""
+        goal = self._set_down_goal()
+        goal[2] += above
+        if self._held(self._bring(goal, speed * self._style.pace) < 0.01):
+            self._enter(next_phase)
         return np.zeros(3)
 
     def _release(self) -> Walking:

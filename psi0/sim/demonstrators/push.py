@@ -29,7 +29,7 @@ _STANCE_VARIES = 0.04, 0.08, 0.18
 not stand quite where it should either, and is to learn that the hands go where the grips are."""
 _HAND_YAW = 0.25
 _ORIENTATION_COST = 0.03
-"""Little [m/rad]: from where it stands aside of the cart a hand that may not turn misses its grip by 10 cm."""
+"""Little [m/rad]: from where it stands aside of the cart a hand that may not turn misses its grip."""
 _OUT, _BESIDE = np.array([0.12, 0.36, 0.0]), np.array([-0.06, 0.10, 0.0])
 _STAND_SECONDS, _GRIP_SECONDS, _STOP_SECONDS, _LARGEST_MISS = 0.5, 0.75, 1.0, 0.06
 _LOST = 0.06
@@ -265,12 +265,9 @@ class PushDemonstrator(Phased):
         """Turn the cart straight before the robot, still standing."""
         self._hold()
         if np.abs(self._arms - self._holding).max() < _STRAIGHT or self._seconds() > _STRAIGHTEN_SECONDS:
-            self._drive_off()
+            self._steer = 0.0
+            self._enter("drive")
         return np.zeros(3)
-
-    def _drive_off(self) -> None:
-        self._steer = 0.0
-        self._enter("drive")
 
     def _held_arms(self) -> NDArray[np.float64]:
         """Arms `(14,)` that hold the grips where they are while the cart stands straight before the robot [rad]."""
@@ -288,14 +285,14 @@ class PushDemonstrator(Phased):
         """Bring the arms to where they hold the cart straight before the robot, slowly, and keep them there."""
         self._arms = approach(self._arms, self._holding, _STRAIGHTEN_SPEED / self._world.policy_hz)
 
-    def _to_bay(self) -> tuple[NDArray[np.float64], float]:
-        """What the cart still has to go `(2,)`, along the bay's heading and across it [m], and to turn [rad]."""
+    def _to_bay(self) -> NDArray[np.float64]:
+        """What the cart still has to go, along the bay's heading and across it, and to turn `(3,)` [m, m, rad]."""
         (cart, yaw), (mark, aim) = self._cart(), self._mark()
-        return rotation_z(-aim)[:2, :2] @ (mark - cart), wrapped(aim - yaw)
+        return np.array([*rotation_z(-aim)[:2, :2] @ (mark - cart), wrapped(aim - yaw)])
 
     def _drive(self) -> Walking:
         self._hold()
-        (along, across), turn = self._to_bay()
+        along, across, turn = self._to_bay()
         across += self._missed
         if along < (_MISSED_TO if self._missed else _PARK_FROM):
             self._missed, self._slip = 0.0, None
@@ -322,8 +319,7 @@ class PushDemonstrator(Phased):
 
     def _park(self) -> Walking:
         self._hold()
-        (along, across), turn = self._to_bay()
-        left = np.array([along, across, turn])
+        left = self._to_bay()
         if self._held(self._lost()):
             self._enter("walk")
         elif (np.abs(left) < _PARKED).all():
@@ -334,7 +330,7 @@ class PushDemonstrator(Phased):
 
     def _parking_velocity(self, left: NDArray[np.float64]) -> Walking:
         """Velocity `(3,)` with which the cart, that rolls in every direction, goes straight to the bay's middle while
-        it turns about its own; `left` is what it has to go, along and across, and to turn `(3,)` [m, m, rad]."""
+        it turns about its own; `left` is what `_to_bay` says."""
         velocity = np.clip(_PARK_GAIN * left, -_FASTEST_PARKING, _FASTEST_PARKING)
         ahead = rotation_z(self._mark()[1] - self._world.heading)[:2, :2] @ velocity[:2]
         (forward, aside), turning = error_to(self._world, self._cart()[0])[0], velocity[2]
@@ -342,7 +338,6 @@ class PushDemonstrator(Phased):
 
     def _stop(self) -> Walking:
         self._hold()
-        (along, across), turn = self._to_bay()
-        if self._seconds() > _STOP_SECONDS and (np.abs([along, across, turn]) > _ASKEW).any():
+        if self._seconds() > _STOP_SECONDS and (np.abs(self._to_bay()) > _ASKEW).any():
             self._enter("park")
         return np.zeros(3)
